@@ -1,0 +1,57 @@
+"""tltool: transfer learning for Keras, from a folder of photos to a saved, evaluated model.
+
+Names are loaded when they are first used: importing the package loads neither TensorFlow nor
+scikit-learn.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tltool._presets import backbone_names
+    from tltool._validation import TltoolError
+    from tltool.backbones import Backbone
+    from tltool.features import FeatureStore
+    from tltool.runs import Run
+    from tltool.workflow import AdaptSettings, adapt, check, evaluate, predict
+
+__all__ = [
+    "AdaptSettings",
+    "Backbone",
+    "FeatureStore",
+    "Run",
+    "TltoolError",
+    "__version__",
+    "adapt",
+    "backbone_names",
+    "check",
+    "evaluate",
+    "predict",
+]
+
+_HOMES = {
+    "AdaptSettings": "workflow",
+    "Backbone": "backbones",
+    "FeatureStore": "features",
+    "Run": "runs",
+    "TltoolError": "_validation",
+    "adapt": "workflow",
+    "backbone_names": "_presets",
+    "check": "workflow",
+    "evaluate": "workflow",
+    "predict": "workflow",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("tltool")
+    if name in _HOMES:
+        return getattr(import_module(f"tltool.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'tltool' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
