@@ -1,0 +1,29 @@
+"""Where images come from: readers, checks, splits, decoding."""
+
+from tltool.data.checks import CheckReport, check_listing
+from tltool.data.dataset import Dataset, Example
+from tltool.data.decoding import CANVAS_VERSION, UnreadableImageError, canvas, read_image
+from tltool.data.inspection import Inspection, InspectionCache
+from tltool.data.listing import BadFile, Listing
+from tltool.data.readers import TableColumns, image_files, read_listing
+from tltool.data.splits import SplitReport, split_dataset
+
+__all__ = [
+    "CANVAS_VERSION",
+    "BadFile",
+    "CheckReport",
+    "Dataset",
+    "Example",
+    "Inspection",
+    "InspectionCache",
+    "Listing",
+    "SplitReport",
+    "TableColumns",
+    "UnreadableImageError",
+    "canvas",
+    "check_listing",
+    "image_files",
+    "read_image",
+    "read_listing",
+    "split_dataset",
+]

@@ -1,0 +1,184 @@
+"""Folders of class folders, with or without train, val and test above them."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tltool._files import natural_key, printable
+from tltool._validation import TltoolError
+from tltool.data.listing import IMAGE_SUFFIXES, SPLITS, BadFile, Entry, Listing
+
+__all__ = ["Found", "list_class_folders", "split_name", "walk"]
+
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass
+class Found:
+    """What a walk through a folder met: files to look at, and links that were refused."""
+
+    files: list[Path] = field(default_factory=list)
+    bad: list[BadFile] = field(default_factory=list)
+    hidden: int = 0
+
+
+def split_name(text: str) -> str | None:
+    """ "train", "val" or "test" for their usual names, in any case; else None."""
+    return _SPLIT_NAMES.get(text.strip().lower())
+
+
+def list_class_folders(root: Path) -> Listing:
+    """List the images of a folder whose subfolders are classes, or splits of classes.
+
+    A folder counts as split when it has `train` and nothing but folders named like splits, and
+    `train` holds folders itself. Images in deeper folders belong to the class at the top.
+
+    Raises:
+        TltoolError: it has no class folders; the sentence says what was found instead.
+    """
+    try:
+        found = walk(root)
+        tops = [p for p in _visible(root) if p.is_dir()]
+    except OSError as error:
+        raise TltoolError(
+            f"{root} cannot be read ({os.strerror(error.errno or 0)}); check its permissions."
+        ) from error
+    splits = {p.name: split_name(p.name) for p in tops}
+    is_split = _has_splits(root, splits)
+    depth = 2 if is_split else 1
+    entries, loose = [], []
+    ignored: Counter[str] = Counter()
+    for path in found.files:
+        parts = path.relative_to(root).parts
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            ignored[path.suffix.lower()] += 1
+        elif len(parts) <= depth:
+            loose.append(path)
+        else:
+            split = (splits[parts[0]] or "") if is_split else ""
+            label = printable(unicodedata.normalize("NFC", parts[depth - 1]))
+            entries.append(Entry(path, _name(path, root), label, split))
+    if found.hidden:
+        ignored["hidden"] += found.hidden
+    if not entries and not found.bad:
+        raise TltoolError(_nothing_found(root, loose, ignored))
+    _refuse_outer_folder(root, entries)
+    entries.sort(key=lambda e: (SPLITS.index(e.split) if e.split else 0, natural_key(e.name)))
+    notes = [*_empty_folders(root, tops, entries, found.bad, is_split)]
+    if loose:
+        notes.append(
+            f"{len(loose)} images outside any class folder were left out, such as "
+            f"{_name(loose[0], root)!r}."
+        )
+    return Listing(str(root), tuple(entries), tuple(found.bad), ignored, tuple(notes))
+
+
+def walk(root: Path) -> Found:
+    """All visible files below a folder, links followed only where they stay inside and end."""
+    found = Found()
+    _walk(root, root, root.resolve(), (root.resolve(),), found)
+    return found
+
+
+def _walk(
+    folder: Path, root: Path, inside: Path, ancestors: tuple[Path, ...], found: Found
+) -> None:
+    with os.scandir(folder) as scan:
+        items = sorted(scan, key=lambda item: item.name)
+    for item in items:
+        path = Path(item.path)
+        if item.name.startswith("."):
+            found.hidden += 1
+        elif item.is_symlink() and (reason := _refusal(path, inside, ancestors)):
+            found.bad.append(BadFile(_name(path, root), reason))
+        elif item.is_dir():
+            try:
+                _walk(path, root, inside, (*ancestors, path.resolve()), found)
+            except PermissionError:
+                found.bad.append(BadFile(_name(path, root), "cannot be opened (Permission denied)"))
+        elif item.is_file():
+            found.files.append(path)
+        else:
+            found.bad.append(BadFile(_name(path, root), "is neither a file nor a folder"))
+
+
+def _refusal(link: Path, inside: Path, ancestors: tuple[Path, ...]) -> str:
+    """Why a symbolic link is not followed; empty if it may be."""
+    try:
+        target = link.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return "is a symbolic link that leads nowhere or round in a circle"
+    if not target.is_relative_to(inside):
+        return "is a symbolic link that leads out of the data folder"
+    if target in ancestors:
+        return "is a symbolic link back to a folder that holds it (a loop)"
+    return ""
+
+
+def _has_splits(root: Path, splits: dict[str, str | None]) -> bool:
+    """Whether the subfolders are splits rather than classes."""
+    trains = [name for name, split in splits.items() if split == "train"]
+    return (
+        len(trains) == 1
+        and all(splits.values())
+        and len(set(splits.values())) == len(splits)
+        and any(p.is_dir() for p in _visible(root / trains[0]))
+    )
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+
+
+def _name(path: Path, root: Path) -> str:
+    return printable(path.relative_to(root).as_posix())
+
+
+def _nothing_found(root: Path, loose: list[Path], ignored: Counter[str]) -> str:
+    expected = "expected a folder for each class with its images inside"
+    if loose:
+        return f"{root} has {len(loose)} images but no class folders; {expected}."
+    if ignored:
+        kinds = ", ".join(f"{n} {kind or 'without extension'}" for kind, n in ignored.items())
+        return f"{root} holds no image files, only others ({kinds}); {expected}."
+    return f"{root} is empty; {expected}."
+
+
+def _refuse_outer_folder(root: Path, entries: list[Entry]) -> None:
+    """One class whose images all lie in folders of its own: the user means that class's folder."""
+    if len({e.label for e in entries}) != 1:
+        return
+    inner = {e.path.relative_to(root).parts[1:-1] for e in entries}
+    classes = {parts[0] for parts in inner if parts}
+    if () not in inner and len(classes) > 1:
+        folder = root / entries[0].path.relative_to(root).parts[0]
+        raise TltoolError(
+            f"{root} holds one folder, {folder.name!r}, with {len(classes)} folders of images; "
+            f"give that one instead: {folder}."
+        )
+
+
+def _empty_folders(
+    root: Path, tops: list[Path], entries: list[Entry], bad: list[BadFile], is_split: bool
+) -> Iterator[str]:
+    """A note on class folders without any image."""
+    classes = [p for top in tops for p in _visible(top) if p.is_dir()] if is_split else tops
+    depth = 2 if is_split else 1
+    used = {e.path.relative_to(root).parts[:depth] for e in entries}
+    used |= {Path(b.file).parts[:depth] for b in bad}
+    empty = [_name(p, root) for p in classes if p.relative_to(root).parts not in used]
+    if empty:
+        yield f"{len(empty)} folders without images were left out: {', '.join(empty[:5])}."

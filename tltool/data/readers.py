@@ -1,0 +1,103 @@
+"""What the user calls DATA -> a listing of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tltool._validation import TltoolError, nearest
+from tltool.data.folder import list_class_folders, walk
+from tltool.data.listing import IMAGE_SUFFIXES, BadFile, Listing
+from tltool.data.table import list_table
+
+__all__ = ["TableColumns", "image_files", "read_listing"]
+
+
+@dataclass(frozen=True)
+class TableColumns:
+    """Names of a table's columns; None for the usual ones.
+
+    Args:
+        image: of the path relative to the table's folder.
+        label: of the class.
+        split: of "train", "val" or "test"; None to draw the splits.
+    """
+
+    image: str | None = None
+    label: str | None = None
+    split: str | None = None
+
+
+def read_listing(data: str | Path, columns: TableColumns | None = None) -> Listing:
+    """List the images of a folder, a CSV or TSV file, or a TensorFlow data set.
+
+    Args:
+        data: a folder of class folders; one of `train/`, `val/`, `test/` of class folders; a
+            `.csv` or `.tsv` file; or `tfds:NAME[:VERSION]`.
+        columns: for a table.
+
+    Raises:
+        TltoolError: it is none of these; the sentence says what was expected.
+    """
+    text = str(data)
+    if text.startswith("tfds:"):
+        from tltool.data.tfds import list_tfds
+
+        return list_tfds(text)
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return list_class_folders(path)
+    if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
+        columns = columns or TableColumns()
+        return list_table(path, columns.image, columns.label, columns.split)
+    if path.is_file():
+        raise TltoolError(
+            f"{path} is a file; expected a folder of class folders, a .csv or .tsv file, or "
+            "tfds:NAME."
+        )
+    raise TltoolError(f"{path} does not exist{_similar(path)}")
+
+
+def image_files(paths: Sequence[str | Path]) -> tuple[list[Path], list[BadFile]]:
+    """The image files among files, folders (searched in full) and patterns such as `*.jpg`.
+
+    Returns:
+        The files, in the order given and by name within a folder, and what was refused.
+
+    Raises:
+        TltoolError: a path does not exist, or none holds an image.
+    """
+    files: list[Path] = []
+    bad: list[BadFile] = []
+    for given in paths:
+        path = Path(given).expanduser()
+        if path.is_dir():
+            found = walk(path)
+            files.extend(f for f in found.files if f.suffix.lower() in IMAGE_SUFFIXES)
+            bad.extend(found.bad)
+        elif path.exists():
+            files.append(path)
+        elif matches := sorted(_expand(path)):
+            files.extend(m for m in matches if m.is_file())
+        else:
+            raise TltoolError(f"{path} does not exist{_similar(path)}")
+    if not files:
+        raise TltoolError(f"{', '.join(str(p) for p in paths)}: no image file there.")
+    return files, bad
+
+
+def _expand(path: Path) -> Iterator[Path]:
+    """Files that match a pattern the shell has left alone."""
+    if any(c in str(path) for c in "*?["):
+        yield from Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))
+
+
+def _similar(path: Path) -> str:
+    """The nearest names in the folder where a path was expected, to end a sentence."""
+    try:
+        siblings = [p.name for p in path.parent.iterdir()]
+    except OSError:
+        return "; check the spelling."
+    hint = nearest(path.name, siblings)
+    return f"; {hint}" if hint.startswith("did") else "; check the spelling."
