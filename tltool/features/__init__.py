@@ -1,0 +1,17 @@
+"""Engines that run a backbone, and the store that keeps what they computed."""
+
+from tltool.features.engine import Engine, choose_engine, make_engine
+from tltool.features.extraction import CanvasBatch, Features, FeatureSource, canvas_batches
+from tltool.features.store import FeatureStore, default_store_folder
+
+__all__ = [
+    "CanvasBatch",
+    "Engine",
+    "FeatureSource",
+    "FeatureStore",
+    "Features",
+    "canvas_batches",
+    "choose_engine",
+    "default_store_folder",
+    "make_engine",
+]
