@@ -1,0 +1,59 @@
+"""The demonstration: scikit-learn's digits as image files, and the main job on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tltool._validation import storage_error
+from tltool.workflow import RunResult, adapt
+
+__all__ = ["run_demo", "write_digits"]
+
+# The digits' grey levels run from 0 to 16.
+_LEVELS = 16.0
+
+
+def write_digits(folder: Path) -> int:
+    """Write the 1,797 handwritten digits of scikit-learn as `LABEL/NUMBER.png`, 8x8 pixels.
+
+    Returns:
+        The number of images.
+
+    Raises:
+        TltoolError: the folder cannot be written.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    try:
+        for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+            place = folder / str(label)
+            place.mkdir(parents=True, exist_ok=True)
+            grey = np.rint(pixels * (255.0 / _LEVELS)).astype(np.uint8)
+            Image.fromarray(grey).save(place / f"{number:04d}.png")
+    except OSError as error:
+        raise storage_error(
+            "write to", folder, error, "name another place with --out, or make room"
+        ) from error
+    return len(digits.images)
+
+
+def run_demo(folder: Path, seed: int = 0) -> RunResult:
+    """Adapt the embedded network to the digits, in a folder of the demonstration's own.
+
+    Args:
+        folder: gets `digits/` with the images, `store/` with the features, and `run/`.
+        seed: of the splits.
+    """
+    write_digits(folder / "digits")
+    return adapt(
+        folder / "digits",
+        backbone="cifar-resnet20",
+        out=folder / "run",
+        store=folder / "store",
+        force=True,
+        seed=seed,
+    )

@@ -1,0 +1,92 @@
+"""Figures over plain arrays: probabilities `(n, k)` and class numbers `(n,)`.
+
+Each function takes the images' weights as well, `(b, n)`, and returns `(b,)`: a row of ones gives
+the figure itself, rows of resampling counts give its bootstrap distribution in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+__all__ = [
+    "METRICS",
+    "accuracy",
+    "expected_calibration_error",
+    "log_loss",
+    "macro_f1",
+    "mean_class_accuracy",
+]
+
+# Bins of confidence of the expected calibration error (Guo et al. 2017 use 15).
+_BINS = 15
+
+# Probabilities are kept this far from 0: the resolution of float32.
+_SMALLEST = float(np.finfo(np.float32).eps)
+
+
+def accuracy(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Share of images whose likeliest class is the true one."""
+    right = probabilities.argmax(axis=1) == targets
+    return weights @ right / weights.sum(axis=1)
+
+
+def mean_class_accuracy(
+    probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Each class's share of right answers, averaged over the classes that have images."""
+    right = probabilities.argmax(axis=1) == targets
+    totals = _by_class(weights, targets, probabilities.shape[1])
+    hits = _by_class(weights * right, targets, probabilities.shape[1])
+    present = totals > 0
+    return (hits / np.where(present, totals, 1)).sum(axis=1) / present.sum(axis=1)
+
+
+def macro_f1(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Each class's F1, averaged over the classes that have images or were predicted."""
+    predicted = probabilities.argmax(axis=1)
+    k = probabilities.shape[1]
+    totals = _by_class(weights, targets, k) + _by_class(weights, predicted, k)
+    hits = _by_class(weights * (predicted == targets), targets, k)
+    present = totals > 0
+    return (2 * hits / np.where(present, totals, 1)).sum(axis=1) / present.sum(axis=1)
+
+
+def log_loss(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean of minus the natural logarithm of the true class's probability."""
+    losses = -np.log(np.maximum(probabilities[np.arange(len(targets)), targets], _SMALLEST))
+    return weights @ losses.astype(np.float64) / weights.sum(axis=1)
+
+
+def expected_calibration_error(
+    probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Distance between confidence and accuracy over 15 equal bins, weighted by their images.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks", 2017,
+    https://arxiv.org/abs/1706.04599
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == targets
+    bins = np.clip(np.ceil(confidence * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
+    gaps = _by_class(weights * (confidence - right), bins, _BINS)
+    return np.abs(gaps).sum(axis=1) / weights.sum(axis=1)
+
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
+    "accuracy": accuracy,
+    "mean_class_accuracy": mean_class_accuracy,
+    "macro_f1": macro_f1,
+    "log_loss": log_loss,
+    "expected_calibration_error": expected_calibration_error,
+}
+
+
+def _by_class(values: np.ndarray, classes: np.ndarray, k: int) -> np.ndarray:
+    """Sums of columns by class: `(b, n)` to `(b, k)`."""
+    order = np.argsort(classes, kind="stable")
+    present, starts = np.unique(classes[order], return_index=True)
+    sums = np.zeros((len(values), k))
+    sums[:, present] = np.add.reduceat(values[:, order], starts, axis=1)
+    return sums

@@ -1,0 +1,331 @@
+"""The run folder: what is written, and what is read back on this machine or another."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tltool._files import atomic_path, cache_folder, sha256_of, write_atomically
+from tltool._keras import import_keras
+from tltool._validation import TltoolError, nearest, storage_error
+from tltool.features import Engine, choose_engine, make_engine
+from tltool.strategies.linear_head import LinearHead
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["FORMAT", "Run", "RunWriter"]
+
+FORMAT = 1
+
+_MODEL = "model.keras"
+_LABELS = "labels.json"
+_RUN = "run.json"
+_PREDICTIONS = "predictions.csv"
+_DATASET = "dataset.csv"
+_REPORT = "report.html"
+_HEAD = "predictions"
+
+
+class RunWriter:
+    """A run folder in the making.
+
+    It is there from the start with `state: running` in `run.json`; each file is replaced whole;
+    `state: finished` comes last.
+
+    Args:
+        folder: new or empty, or a run that was not finished and has the same settings.
+        settings: all that the outcome follows from, as JSON values.
+        force: replace the files of a finished run, or of one with other settings.
+
+    Raises:
+        TltoolError: the folder holds something else, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any], *, force: bool = False) -> None:
+        self.folder = folder
+        self._facts: dict[str, Any] = {"format": FORMAT, "state": "running", "settings": settings}
+        try:
+            _refuse_existing(folder, settings, force)
+            folder.mkdir(parents=True, exist_ok=True)
+            self.update({})
+        except OSError as error:
+            raise storage_error(
+                "write to", folder, error, "name another place with --out, or make room"
+            ) from error
+
+    @staticmethod
+    def can_continue(folder: Path, settings: dict[str, Any]) -> bool:
+        """Whether a folder holds this very run, not yet finished."""
+        try:
+            facts = _read_facts(folder)
+        except TltoolError:
+            return False
+        return facts.get("state") == "running" and facts.get("settings") == settings
+
+    def update(self, facts: dict[str, Any]) -> None:
+        """Add to `run.json`."""
+        self._facts |= facts
+        self._write(_RUN, json.dumps(self._facts, indent=2, ensure_ascii=False) + "\n")
+
+    def write_labels(self, labels: Sequence[str]) -> None:
+        """`labels.json`: the classes in the order of the model's outputs."""
+        self._write(_LABELS, json.dumps(list(labels), indent=2, ensure_ascii=False) + "\n")
+
+    def write_model(self, model: keras.Model) -> None:
+        """`model.keras`."""
+        with self._explained(_MODEL), atomic_path(self.folder / _MODEL) as path:
+            model.save(path)
+
+    def write_dataset(self, rows: Iterable[Sequence[str]]) -> None:
+        """`dataset.csv`: file, label, split and SHA-256 of every image of the run."""
+        self._write(_DATASET, _csv(("file", "label", "split", "sha256"), rows))
+
+    def write_predictions(
+        self, rows: Sequence[tuple[str, str]], probabilities: np.ndarray, labels: Sequence[str]
+    ) -> None:
+        """`predictions.csv`: file, true and predicted class, and each class's probability."""
+        predicted = probabilities.argmax(axis=1)
+        header = ("file", "true", "predicted", *(f"probability of {label}" for label in labels))
+        body = (
+            (name, true, labels[best], *(f"{p:.7g}" for p in row))
+            for (name, true), best, row in zip(rows, predicted, probabilities, strict=True)
+        )
+        self._write(_PREDICTIONS, _csv(header, body))
+
+    def write_report(self, html: str) -> None:
+        """`report.html`."""
+        self._write(_REPORT, html)
+
+    def finish(self) -> None:
+        """Declare the run whole."""
+        self.update({"state": "finished"})
+
+    def _write(self, name: str, text: str) -> None:
+        with self._explained(name):
+            write_atomically(self.folder / name, text)
+
+    def _explained(self, name: str) -> _Explained:
+        return _Explained(self.folder / name)
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """Turns what a full or read-only disk raises, in any library, into one sentence."""
+
+    path: Path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: object) -> None:
+        if isinstance(error, OSError | RuntimeError) and not isinstance(error, TltoolError):
+            remedy = "make room or name another place with --out, then run again"
+            raise storage_error("write", self.path, error, remedy) from error
+
+
+class Run:
+    """A finished run folder, wherever it lies.
+
+    Args:
+        folder: with `run.json`, `labels.json` and `model.keras`.
+
+    Raises:
+        TltoolError: it is no run, was not finished, or was made by a newer tltool.
+
+    Example:
+        >>> run = Run("runs/flowers-resnet50")
+        >>> probabilities = run.predictor()(pixels)
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser()
+        self.facts = _read_facts(self.folder)
+        if self.facts.get("state") != "finished":
+            raise TltoolError(
+                f"{self.folder} was not finished; give the command that began it again, and it "
+                "goes on."
+            )
+        try:
+            self.labels: tuple[str, ...] = tuple(
+                json.loads((self.folder / _LABELS).read_text("utf-8"))
+            )
+            self.canvas_size = (
+                int(self.facts["canvas"]["height"]),
+                int(self.facts["canvas"]["width"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TltoolError(
+                f"{self.folder} is a damaged run ({error}); copy it again from where it was made."
+            ) from error
+        if not (self.folder / _MODEL).is_file():
+            raise TltoolError(f"{self.folder} has no {_MODEL}; copy the whole folder.")
+
+    @property
+    def precision(self) -> str:
+        """What the features were computed in."""
+        return str(self.facts["settings"]["precision"])
+
+    def model(self) -> keras.Model:
+        """The Keras model: raw pixels `(n, height, width, 3)`, uint8, to probabilities `(n, k)`."""
+        keras = import_keras()
+        path = self.folder / _MODEL
+        try:
+            return keras.saving.load_model(path, compile=False)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise TltoolError(
+                f"{path} cannot be loaded ({reason}); copy it again from where it was made."
+            ) from error
+
+    def predictor(self, engine: str = "auto") -> Predictor:
+        """The model, ready to run.
+
+        Args:
+            engine: "auto", "keras" or "openvino".
+        """
+        return Predictor(self, choose_engine(engine))
+
+    def splits(self) -> dict[str, str]:
+        """Split by hexadecimal SHA-256 of every image of the run; empty if it was not kept."""
+        try:
+            with (self.folder / _DATASET).open(encoding="utf-8", newline="") as file:
+                return {row["sha256"]: row["split"] for row in csv.DictReader(file)}
+        except (OSError, KeyError):
+            return {}
+
+
+class Predictor:
+    """A run's model on an engine.
+
+    The network runs on the engine and in the run's precision; the last layer always in float32,
+    as it did when the run was evaluated. The network compiled for OpenVINO and the last layer are
+    kept in the cache folder, so from the second time on neither Keras nor TensorFlow is loaded.
+
+    Args:
+        run: a finished one.
+        engine: "keras" or "openvino".
+    """
+
+    def __init__(self, run: Run, engine: str) -> None:
+        self._run = run
+        self.engine = engine
+        key = f"run-{sha256_of(run.folder / _MODEL).hex()[:24]}"
+        kept = cache_folder() / "heads" / f"{key}.safetensors"
+        head = None if engine == "keras" else _read_head(kept)
+        if head is None:
+            head = _head_of(self._model)
+            _keep_head(head, kept)
+        self._head = head
+        self._features: Engine = make_engine(engine, key, self._feature_model, run.precision)
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Probabilities `(n, k)`, float32, of canvases `(n, height, width, 3)`, uint8."""
+        return self._head.predict_proba(self._features(pixels))
+
+    @cached_property
+    def _model(self) -> keras.Model:
+        return self._run.model()
+
+    def _feature_model(self) -> keras.Model:
+        keras = import_keras()
+        last = self._model.get_layer(_HEAD)
+        return keras.Model(self._model.inputs, last.input)
+
+
+def _head_of(model: keras.Model) -> LinearHead:
+    kernel, bias = model.get_layer(_HEAD).get_weights()
+    return LinearHead(np.asarray(kernel), np.asarray(bias))
+
+
+def _read_head(path: Path) -> LinearHead | None:
+    """The last layer kept from an earlier use; None if there is none that can be read."""
+    if not path.is_file():
+        return None
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(path)
+        return LinearHead(arrays["kernel"], arrays["bias"])
+    except (OSError, KeyError, SafetensorError):
+        return None
+
+
+def _keep_head(head: LinearHead, path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            save_file({"kernel": head.kernel, "bias": head.bias}, temporary)
+    except OSError:  # a full or read-only cache costs time, nothing else
+        return
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    """`run.json` of a folder, once its format is known to be readable."""
+    path = folder / _RUN
+    if not folder.is_dir():
+        siblings = [p.name for p in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        hint = nearest(folder.name, siblings) if siblings else ""
+        raise TltoolError(
+            f"{folder} does not exist; "
+            + (hint if hint.startswith("did") else "expected the folder of a run.")
+        )
+    try:
+        facts = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise TltoolError(
+            f"{folder} is not a run: it has no {_RUN}; expected a folder that tltool adapt wrote."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise TltoolError(
+            f"{path} cannot be read ({error}); copy it again from where it was made."
+        ) from error
+    if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
+        raise TltoolError(f"{path} is not a run's description; expected one that tltool wrote.")
+    if facts["format"] > FORMAT:
+        raise TltoolError(
+            f"{folder} was made by a newer tltool (format {facts['format']}, this one reads up to "
+            f"{FORMAT}); update tltool."
+        )
+    return facts
+
+
+def _refuse_existing(folder: Path, settings: dict[str, Any], force: bool) -> None:
+    """Never write over what somebody may want to keep."""
+    if folder.is_file():
+        raise TltoolError(f"--out {folder} is a file; name a new folder.")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / _RUN).is_file():
+        raise TltoolError(f"--out {folder} exists and is not a run; name a new folder.")
+    if force:
+        return
+    facts = _read_facts(folder)
+    if facts.get("state") == "finished":
+        raise TltoolError(
+            f"--out {folder} holds a finished run; name a new folder, or add --force to replace it."
+        )
+    if facts.get("settings") != settings:
+        raise TltoolError(
+            f"--out {folder} holds an unfinished run with other settings; name a new folder, or "
+            "add --force to replace it."
+        )
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
