@@ -23,7 +23,7 @@ CANVAS_VERSION = "whole-bilinear-1"
 MAX_PIXELS = 178_956_970
 
 # A JPEG is decoded at a reduced scale only as long as its sides stay this many times the canvas.
-_SCALED_DECODING_MARGIN = 4
+_SCALED_DECODING_MARGIN = 6
 
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF")
 _ORIENTATION = 0x0112
@@ -45,7 +45,7 @@ def canvas(data: bytes, size: tuple[int, int]) -> np.ndarray:
 
     Returns:
         `(height, width, 3)`, uint8, 0-255, RGB. Large JPEGs are decoded at a reduced scale that
-        leaves at least four times the canvas: features change by less than 1e-2 (see
+        leaves at least six times the canvas: features change by less than 1e-2 (see
         docs/speed.md).
 
     Raises:

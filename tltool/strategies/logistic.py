@@ -18,7 +18,7 @@ __all__ = ["fit_logistic", "fit_logistic_path"]
 
 # A step that lowers the objective by less ends the search: tight for a head that is kept, loose
 # for one that only tells which C is best.
-_FINAL_TOLERANCE = 1e-9
+_FINAL_TOLERANCE = 1e-8
 _PATH_TOLERANCE = 1e-5
 _MAX_STEPS = 1000
 
