@@ -66,9 +66,8 @@ def main() -> None:
         buffer = io.BytesIO()
         made.save(buffer, "JPEG", quality=92)
         photos.append(buffer.getvalue())
-    print(
-        f"{len(photos)} photos of {SIZE[0]}x{SIZE[1]}, {np.mean([len(p) for p in photos]) / 1e6:.1f} MB each"
-    )
+    megabytes = np.mean([len(p) for p in photos]) / 1e6
+    print(f"{len(photos)} photos of {SIZE[0]}x{SIZE[1]}, {megabytes:.1f} MB each")
 
     used = decoding._SCALED_DECODING_MARGIN
     canvases = {}
@@ -84,10 +83,11 @@ def main() -> None:
             continue
         change = np.linalg.norm(features - full, axis=1) / np.linalg.norm(full, axis=1)
         mark = "  <- tltool" if margin == used else ""
+        kinds = (change, change[1::2], change[::2])
+        all_of_them, sharp, soft = (statistics.median(kind) for kind in kinds)
         print(
-            f"margin {margin}: {1e3 * seconds:6.1f} ms, features change by {statistics.median(change):.4f}"
-            f" (sharp {np.median(change[1::2]):.4f}, soft {np.median(change[::2]):.4f}, "
-            f"most {change.max():.4f}){mark}"
+            f"margin {margin}: {1e3 * seconds:6.1f} ms, features change by {all_of_them:.4f} "
+            f"(sharp {sharp:.4f}, soft {soft:.4f}, most {change.max():.4f}){mark}"
         )
     decoding._SCALED_DECODING_MARGIN = used
 

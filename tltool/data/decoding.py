@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import (  # Pillow knows a format once its plugin is imported
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 __all__ = ["CANVAS_VERSION", "UnreadableImageError", "canvas", "read_image"]
 
@@ -25,7 +33,15 @@ MAX_PIXELS = 178_956_970
 # A JPEG is decoded at a reduced scale only as long as its sides stay this many times the canvas.
 _SCALED_DECODING_MARGIN = 6
 
-_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF")
+_FORMATS = (
+    JpegImagePlugin.JpegImageFile.format,
+    PngImagePlugin.PngImageFile.format,
+    GifImagePlugin.GifImageFile.format,
+    BmpImagePlugin.BmpImageFile.format,
+    BmpImagePlugin.DibImageFile.format,
+    WebPImagePlugin.WebPImageFile.format,
+    TiffImagePlugin.TiffImageFile.format,
+)
 _ORIENTATION = 0x0112
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1", b"heim", b"heis")
 
@@ -95,7 +111,7 @@ def _read_jpeg(data: bytes, smallest_side: int) -> Image.Image | None:
         return None
     image = Image.fromarray(pixels)
     if b"Exif\0\0" in data[:65536]:
-        image = _upright(image, _orientation(Image.open(io.BytesIO(data), formats=("JPEG", "MPO"))))
+        image = _upright(image, _orientation(Image.open(io.BytesIO(data), formats=("JPEG",))))
     return image
 
 

@@ -86,7 +86,9 @@ def _read(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         reader.fieldnames = header
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
-        raise TltoolError(f"{table}, line {reader.line_num}: {error}; mend that line.") from error
+        raise TltoolError(
+            f"{table}, line {reader.line_num + 1}: {error}; mend that line."
+        ) from error
     if not any(header):
         raise TltoolError(f"{table} is empty; expected a header and a row for each image.")
     return header, rows

@@ -1,0 +1,73 @@
+"""What the tests share: small image folders, and caches that belong to one test session."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def needs_shared(*names):
+    """Skip, saying why, where a file of ../shared is missing."""
+    missing = [name for name in names if not (SHARED / name).exists()]
+    return pytest.mark.skipif(
+        bool(missing), reason=f"../shared/{missing and missing[0]} is missing"
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_caches(tmp_path_factory):
+    """No test reads or writes the caches of whoever runs it."""
+    folder = tmp_path_factory.mktemp("cache")
+    kept = dict(os.environ)
+    os.environ["TLTOOL_CACHE"] = str(folder)
+    os.environ["KERAS_HOME"] = str(folder / "keras")
+    os.environ.pop("TLTOOL_WEIGHTS", None)
+    os.environ.pop("TLTOOL_STORE", None)
+    yield folder
+    os.environ.clear()
+    os.environ.update(kept)
+
+
+def picture(seed, size=(40, 30), hue=0):
+    """A smooth random picture `(height, width, 3)`, uint8; `hue` says which channel is strong."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 120, (4, 4, 3)).astype(np.uint8)
+    coarse[..., hue % 3] += 120
+    return np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC))
+
+
+def save(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def class_folders(root, classes=("red", "green", "blue"), n=12, size=(40, 30), start=0):
+    """Folders of PNGs whose strong channel tells their class."""
+    for hue, label in enumerate(classes):
+        for i in range(n):
+            save(root / label / f"{i}.png", picture(start + 1000 * hue + i, size, hue))
+    return root
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three classes of twelve small pictures."""
+    return class_folders(tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """A finished run on three easy classes, its data, and what `adapt` returned."""
+    import tltool
+
+    root = tmp_path_factory.mktemp("finished")
+    data = class_folders(root / "photos", n=20)
+    result = tltool.adapt(
+        data, backbone="cifar-resnet20", out=root / "run", store=root / "store", test=0.3
+    )
+    return data, result
