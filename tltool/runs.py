@@ -238,7 +238,7 @@ class Predictor:
     def _feature_model(self) -> keras.Model:
         keras = import_keras()
         last = self._model.get_layer(_HEAD)
-        return keras.Model(self._model.inputs, last.input)
+        return keras.Model(self._model.input, last.input)
 
 
 def _head_of(model: keras.Model) -> LinearHead:

@@ -38,6 +38,6 @@ class LinearHead:
         """The backbone with this head as a `Dense` layer named `predictions`."""
         keras = import_keras()
         dense = keras.layers.Dense(len(self.bias), activation="softmax", name="predictions")
-        model = keras.Model(backbone.inputs, dense(backbone.output), name="classifier")
+        model = keras.Model(backbone.input, dense(backbone.output), name="classifier")
         dense.set_weights([self.kernel, self.bias])
         return model

@@ -18,9 +18,13 @@ __all__ = ["fit_logistic", "fit_logistic_path"]
 
 # A step that lowers the objective by less ends the search: tight for a head that is kept, loose
 # for one that only tells which C is best.
-_FINAL_TOLERANCE = 1e-8
+_FINAL_TOLERANCE = 1e-10
 _PATH_TOLERANCE = 1e-5
 _MAX_STEPS = 1000
+
+# Numbers in the features up to which the search runs in float64: a few images can be fitted so
+# well that float32 no longer tells one step's loss from the next.
+_SMALL = 2**18
 
 
 def fit_logistic(features: np.ndarray, targets: np.ndarray, n_classes: int, C: float) -> LinearHead:
@@ -73,7 +77,8 @@ class _Path:
         self._deviation[constant] = np.inf  # a constant feature says nothing: its weight is 0
         standard = ((features - self._mean) / self._deviation).astype(np.float32)
         self._basis, self._variances = _eigenbasis(standard)
-        self._rotated = standard @ self._basis.astype(np.float32)
+        dtype = np.float64 if standard.size <= _SMALL else np.float32
+        self._rotated = standard.astype(dtype, copy=False) @ self._basis.astype(dtype)
         self._targets = targets
         self._n_classes = n_classes
         self._solution = np.zeros((self._rotated.shape[1] + 1, n_classes))
@@ -87,9 +92,9 @@ class _Path:
         # The log loss curves by p (1 - p), about 1 / k, times the variance of a direction.
         scale = 1.0 / np.sqrt(self._variances / self._n_classes + penalty)
         scale = np.append(scale, np.sqrt(self._n_classes))[:, None]
-        design = np.ones((n, len(scale)), np.float32)
+        design = np.ones((n, len(scale)), self._rotated.dtype)
         design[:, :-1] = self._rotated
-        design *= scale[:, 0].astype(np.float32)
+        design *= scale[:, 0].astype(design.dtype)
         weights = penalty * scale**2
         weights[-1] = 0.0
         found = minimize(
@@ -129,7 +134,7 @@ def _loss_and_gradient(
     """Mean log loss plus `sum(weights * W^2) / 2`, and its gradient."""
     solution = flat.reshape(design.shape[1], -1)
     rows = np.arange(len(targets))
-    scores = design @ solution.astype(np.float32)
+    scores = design @ solution.astype(design.dtype)
     scores -= scores.max(axis=1, keepdims=True)
     right = float(scores[rows, targets].sum(dtype=np.float64))
     np.exp(scores, out=scores)

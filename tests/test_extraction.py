@@ -1,0 +1,153 @@
+"""No image goes through the same network twice."""
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import class_folders, picture, save
+
+from tltool import Backbone, TltoolError
+from tltool.data import UnreadableImageError, canvas, check_listing, read_listing
+from tltool.features import FeatureSource, FeatureStore, canvas_batches
+from tltool.features import extraction as extraction_module
+from tltool.features.engine import choose_engine
+
+
+class Counting:
+    """An engine that notes how many images it was given."""
+
+    def __init__(self, fail_after=None):
+        self.images = 0
+        self.fail_after = fail_after
+
+    def __call__(self, pixels):
+        if self.fail_after is not None and self.images >= self.fail_after:
+            raise KeyboardInterrupt
+        self.images += len(pixels)
+        return pixels.reshape(len(pixels), -1)[:, :4].astype(np.float32)
+
+
+@pytest.fixture
+def counting(monkeypatch):
+    engine = Counting()
+    monkeypatch.setattr(extraction_module, "make_engine", lambda *a, **k: engine)
+    return engine
+
+
+@pytest.fixture
+def dataset(photos):
+    return check_listing(read_listing(photos))[0]
+
+
+@pytest.fixture
+def source(tmp_path):
+    with FeatureStore(tmp_path / "store") as store:
+        yield FeatureSource(Backbone("cifar-resnet20"), store)
+
+
+def test_features_are_computed_once(dataset, source, counting):
+    first = source.features(dataset.examples)
+    assert (first.computed, counting.images) == (36, 36)
+    again = source.features(dataset.examples[::-1])
+    assert (again.computed, counting.images) == (0, 36)
+    np.testing.assert_array_equal(again.values[::-1], first.values)
+
+
+def test_identical_images_are_computed_once(photos, source, counting):
+    shutil.copy(photos / "red" / "0.png", photos / "red" / "copy.png")
+    dataset, _ = check_listing(read_listing(photos))
+    assert source.features(dataset.examples).computed == 36
+
+
+def test_added_images_alone_are_computed(photos, dataset, source, counting):
+    source.features(dataset.examples)
+    class_folders(photos, n=1, start=500)
+    save(photos / "red" / "new.png", picture(777))
+    more, _ = check_listing(read_listing(photos))
+    assert source.features(more.examples).computed == 4
+
+
+def test_interrupted_extraction_goes_on_where_it_stopped(dataset, source, counting):
+    counting.fail_after = 32
+    with pytest.raises(KeyboardInterrupt):
+        source.features(dataset.examples)
+    counting.fail_after = None
+    assert source.features(dataset.examples).computed == 4
+
+
+def test_other_weights_are_other_features(dataset, source, counting):
+    source.features(dataset.examples)
+    other = FeatureSource(Backbone("cifar-resnet20", "none"), source.store)
+    assert other.features(dataset.examples).computed == 36
+    rough = FeatureSource(source.backbone, source.store, precision="bfloat16")
+    assert rough.features(dataset.examples).computed == 36
+
+
+def test_engines_share_features_in_float32(dataset, source):
+    FeatureSource(source.backbone, source.store, "openvino").features(dataset.examples)
+    assert (
+        FeatureSource(source.backbone, source.store, "keras").features(dataset.examples).computed
+        == 0
+    )
+
+
+def test_features_are_what_the_model_gives(dataset, source):
+    pixels = np.stack([canvas(e.path.read_bytes(), (32, 32)) for e in dataset.examples])
+    expected = source.backbone.model.predict(pixels, verbose=0)
+    np.testing.assert_allclose(
+        source.features(dataset.examples).values, expected, atol=1e-4 * expected.max()
+    )
+
+
+def test_file_that_changed_since_the_check_is_refused(dataset, source, counting):
+    save(dataset.examples[3].path, picture(4711))
+    with pytest.raises(TltoolError, match="has changed since it was checked"):
+        source.features(dataset.examples)
+    dataset.examples[5].path.unlink()
+    with pytest.raises(TltoolError, match="changed|Could not read"):
+        source.features(dataset.examples)
+
+
+def test_features_that_are_no_numbers_are_refused(dataset, source, monkeypatch):
+    engine = lambda pixels: np.full((len(pixels), 4), np.nan, np.float32)  # noqa: E731
+    monkeypatch.setattr(extraction_module, "make_engine", lambda *a, **k: engine)
+    with pytest.raises(TltoolError, match="no finite numbers"):
+        source.features(dataset.examples)
+
+
+def test_batches_come_in_order_with_bad_images_named(photos):
+    paths = sorted(photos.rglob("*.png"))
+    readers = [p.read_bytes for p in paths]
+    readers[7] = lambda: b"no image"
+
+    def gone():
+        raise UnreadableImageError("is gone")
+
+    readers[20] = gone
+    batches = list(canvas_batches(readers, (16, 24), 10))
+    assert [b.rows for b in batches] == [range(0, 10), range(10, 20), range(20, 30), range(30, 36)]
+    assert [list(b.unreadable) for b in batches] == [[7], [], [20], []]
+    assert batches[0].pixels.shape == (10, 16, 24, 3)
+    np.testing.assert_array_equal(batches[1].pixels[2], canvas(readers[12](), (16, 24)))
+
+
+def test_unknown_engine_and_precision(source):
+    with pytest.raises(TltoolError, match="Unknown --engine 'openvno': did you mean 'openvino'"):
+        FeatureSource(source.backbone, source.store, "openvno")
+    with pytest.raises(TltoolError, match="Unknown --precision"):
+        FeatureSource(source.backbone, source.store, precision="float16")
+
+
+def test_auto_takes_openvino_on_a_cpu(monkeypatch):
+    import importlib.util
+
+    from tltool.features import engine
+
+    monkeypatch.setattr(engine, "_has_gpu", lambda: False)
+    assert choose_engine("auto") == "openvino"
+    monkeypatch.setattr(engine, "_has_gpu", lambda: True)
+    assert choose_engine("auto") == "keras"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert choose_engine("auto") == "keras"
+    with pytest.raises(TltoolError, match="pip install openvino"):
+        choose_engine("openvino")

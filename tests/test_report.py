@@ -1,0 +1,86 @@
+"""The report: whole, fetching nothing, and safe from what files are called."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from conftest import class_folders, picture, save
+
+import tltool
+
+NASTY = "<script>alert('x')</script>"
+
+
+class Page(HTMLParser):
+    """Collects tags, addresses and headings."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.addresses, self.headings = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        values = dict(attributes)
+        self.addresses += [values[a] for a in ("src", "href", "data") if a in values]
+        if tag == "h2":
+            self.headings.append(values.get("id"))
+
+
+def test_sections_and_figures(finished_run):
+    _, result = finished_run
+    text = (result.run / "report.html").read_text("utf-8")
+    page = Page(text)
+    assert page.headings == ["figures", "data", "confusion", "classes", "mistakes", "settings"]
+    assert f"{result.evaluation.metrics['accuracy'].value:.3f}" in text
+    assert all(address.startswith("data:image/jpeg;base64,") for address in page.addresses)
+    assert "script" not in page.tags
+    assert "@import" not in text
+    assert not re.findall(r"url\(", text)
+    assert result.evaluation.confusion.sum() == result.n_test
+
+
+def test_names_are_escaped(tmp_path):
+    data = class_folders(tmp_path / "photos", ("plain", "other & more"), n=10)
+    folder = NASTY.replace("/", "∕")
+    for i in range(10):
+        # as like the other classes as can be, so that mistakes are shown
+        save(data / folder / f"{NASTY.replace('/', '∕')}{i}.png", picture(i + 1, hue=i % 2))
+    (data / "plain" / "<img src=x>.jpg").write_bytes(b"no image")
+    result = tltool.adapt(
+        data, backbone="cifar-resnet20", out=tmp_path / "run", store=tmp_path / "store", test=0.4
+    )
+    text = (result.run / "report.html").read_text("utf-8")
+    page = Page(text)
+    assert "script" not in page.tags
+    assert NASTY.replace("/", "∕") not in text
+    assert "&lt;script&gt;" in text
+    assert "other &amp; more" in text
+    assert "&lt;img src=x&gt;.jpg" in text
+
+
+def test_many_classes_stay_small(tmp_path):
+    from tltool.data import CheckReport, SplitReport
+    from tltool.evaluation import evaluate_predictions
+    from tltool.report import ReportContent, render_report
+
+    random = np.random.default_rng(0)
+    labels = [f"class {i}" for i in range(101)]
+    probabilities = random.dirichlet(np.ones(101), 3000)
+    evaluation = evaluate_predictions(probabilities, random.integers(0, 101, 3000), majority=0)
+    check = CheckReport("d", 1, 1, {}, {}, (), {}, (), (), (), (), (1, 1), (1, 1), ())
+    text = render_report(
+        ReportContent("t", (), (), labels, evaluation, check, SplitReport({}, (), ()), (), (), ())
+    )
+    assert len(text) < 5_000_000
+    assert text.count("<title>") == 1 + np.count_nonzero(evaluation.confusion)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (300, 20)])
+def test_thumbnails_of_odd_sizes(tmp_path, size):
+    from tltool.report.html import _thumbnail
+
+    path = save(tmp_path / "a.png", picture(1, size))
+    assert _thumbnail(path).startswith("data:image/jpeg;base64,")
+    assert _thumbnail(tmp_path / "gone.png") == ""
