@@ -13,11 +13,12 @@ PACKAGE = Path(tltool.__file__).parent
 
 # From the ground up; modules in one row are peers and never import each other.
 LAYERS = (
-    ("_validation", "_files", "_progress", "_keras"),
+    ("_validation", "_cores", "_files", "_progress", "_keras"),
     ("_presets",),
     ("data", "backbones"),
     ("features", "metrics"),
     ("strategies", "evaluation"),
+    ("settings", "results"),
     ("runs", "report"),
     ("workflow",),
     ("demo",),

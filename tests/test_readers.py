@@ -170,7 +170,8 @@ class TestTable:
             ("image,label,s\na.png,b,test\n", TableColumns(split="s"), "says train"),
             ("image,label\n", TableColumns(), "no rows"),
             ("", TableColumns(), "is empty"),
-            ('image,label\n"a.png,b\n', TableColumns(), "line 2"),
+            ('image,label\n"a.png,b\n', TableColumns(), "well-formed"),
+            ("image,image,label\na,b,c\n", TableColumns(image="image"), "several columns 'image'"),
         ],
     )
     def test_tables_that_are_none(self, photos, text, columns, message):

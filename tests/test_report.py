@@ -9,7 +9,7 @@ from conftest import class_folders, picture, save
 
 import tltool
 
-NASTY = "<script>alert('x')</script>"
+NASTY = "<script>alert('x')<script>"
 
 
 class Page(HTMLParser):
@@ -43,10 +43,9 @@ def test_sections_and_figures(finished_run):
 
 def test_names_are_escaped(tmp_path):
     data = class_folders(tmp_path / "photos", ("plain", "other & more"), n=10)
-    folder = NASTY.replace("/", "∕")
     for i in range(10):
         # as like the other classes as can be, so that mistakes are shown
-        save(data / folder / f"{NASTY.replace('/', '∕')}{i}.png", picture(i + 1, hue=i % 2))
+        save(data / NASTY / f"{NASTY}{i}.png", picture(i + 1, hue=i % 2))
     (data / "plain" / "<img src=x>.jpg").write_bytes(b"no image")
     result = tltool.adapt(
         data, backbone="cifar-resnet20", out=tmp_path / "run", store=tmp_path / "store", test=0.4
@@ -54,7 +53,7 @@ def test_names_are_escaped(tmp_path):
     text = (result.run / "report.html").read_text("utf-8")
     page = Page(text)
     assert "script" not in page.tags
-    assert NASTY.replace("/", "∕") not in text
+    assert NASTY not in text
     assert "&lt;script&gt;" in text
     assert "other &amp; more" in text
     assert "&lt;img src=x&gt;.jpg" in text

@@ -90,7 +90,7 @@ def test_bfloat16_run_predicts_in_bfloat16(photos, tmp_path):
         out=tmp_path / "run",
         store=tmp_path / "store",
     )
-    header, *rows = rows_of(result.run)
+    _, *rows = rows_of(result.run)
     predictions, _ = tltool.predict(result.run, [photos / row[0] for row in rows], top_k=1)
     for row, prediction in zip(rows, predictions, strict=True):
         assert prediction.top[0][1] == pytest.approx(max(map(float, row[3:])), abs=1e-5)
@@ -98,7 +98,7 @@ def test_bfloat16_run_predicts_in_bfloat16(photos, tmp_path):
 
 def test_model_loads_with_keras_alone(finished_run, tmp_path):
     data, result = finished_run
-    header, first, *_ = rows_of(result.run)
+    _, first, *_ = rows_of(result.run)
     pixels = canvas((data / first[0]).read_bytes(), (32, 32))
     np.save(tmp_path / "pixels.npy", pixels[None])
     code = (

@@ -101,8 +101,10 @@ class TestFolds:
         assert first != other
 
     def test_few_images_make_fewer_folds_or_none(self):
-        assert stratified_folds(examples({"a": 20, "b": 3}), 5, 0).max() == 2
-        assert stratified_folds(examples({"a": 20, "b": 1}), 5, 0) is None
+        assert stratified_folds(examples({"a": 20, "b": 4}), 5, 0).max() == 3
+        assert stratified_folds(examples({"a": 20, "b": 1}), 5, 0).max() == 2
+        assert stratified_folds(examples({"a": 2, "b": 1}), 5, 0).max() == 1
+        assert stratified_folds(examples({"a": 1, "b": 1}), 5, 0) is None
 
 
 def test_falling():

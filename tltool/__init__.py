@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from tltool.backbones import Backbone
     from tltool.features import FeatureStore
     from tltool.runs import Run
-    from tltool.workflow import AdaptSettings, adapt, check, evaluate, predict
+    from tltool.settings import AdaptSettings
+    from tltool.workflow import adapt, check, evaluate, predict
 
 __all__ = [
     "AdaptSettings",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AdaptSettings": "workflow",
+    "AdaptSettings": "settings",
     "Backbone": "backbones",
     "FeatureStore": "features",
     "Run": "runs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,10 +44,12 @@ def check_fraction(argument: str, value: float, *, zero: bool) -> float:
     return float(value)
 
 
-def check_int(argument: str, value: int, *, low: int) -> int:
-    """The value if it is a whole number of at least `low`."""
-    if isinstance(value, bool) or int(value) != value or value < low:
-        raise TltoolError(f"{argument} must be a whole number of at least {low}, got {value!r}.")
+def check_int(argument: str, value: int, *, low: int, high: int | None = None) -> int:
+    """The value as an int, if it is a whole number from `low` to `high`."""
+    whole = isinstance(value, numbers.Real) and not isinstance(value, bool) and value == value // 1
+    if not whole or value < low or (high is not None and value > high):
+        range_ = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise TltoolError(f"{argument} must be a whole number {range_}, got {value!r}.")
     return int(value)
 
 

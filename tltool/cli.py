@@ -16,7 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     from tltool.data import CheckReport
-    from tltool.workflow import Prediction, RunResult
+    from tltool.results import Prediction, RunResult
 
 __all__ = ["app", "main"]
 
@@ -136,6 +136,8 @@ def _explained(command: Callable[..., None]) -> Callable[..., None]:
                 raise
             _say(f"Error: {error}")
             raise typer.Exit(1) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
         except Exception as error:
             if debug:
                 raise
@@ -263,6 +265,7 @@ def predict(
     """Name what is on new photos."""
     from dataclasses import asdict
 
+    from tltool._files import printable
     from tltool.workflow import predict as predict_images
 
     predictions, bad = predict_images(run, paths, top_k=top_k, engine=engine.value)
@@ -278,7 +281,8 @@ def predict(
         _print_csv(predictions)
     elif predictions:
         _print_predictions(predictions)
-    if bad and (not predictions or {b.file for b in bad} & {str(Path(p)) for p in paths}):
+    asked = {printable(str(Path(path).expanduser())) for path in paths}
+    if bad and (not predictions or asked & {b.file for b in bad}):
         raise typer.Exit(1)
 
 
@@ -366,7 +370,7 @@ def store_info(
             space["precision"],
             f"{space['images']:,}",
             _size(space["bytes"]),
-            space["last_used"] or "",
+            space["last_used"],
         )
     used, most = _size(info.bytes), _size(info.max_bytes)
     typer.echo(f"{info.path}: {used} of {most}, {info.inspections:,} images checked")
@@ -462,8 +466,8 @@ def _print_result(result: RunResult, *, json: bool, quiet: bool) -> None:
     from rich.table import Table
 
     table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column()
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
     bad = f", {len(result.bad_files)} unreadable" if result.bad_files else ""
     table.add_row(
         "Found", f"{result.n_train + result.n_test:,} images of {len(result.labels)} classes{bad}"
@@ -483,7 +487,9 @@ def _print_result(result: RunResult, *, json: bool, quiet: bool) -> None:
         f"most frequent class {baselines['majority_class']:.3f}, chance {baselines['chance']:.3f}",
     )
     table.add_row("Seconds", ", ".join(f"{name} {s:.1f}" for name, s in result.seconds.items()))
-    table.add_row("Run", escape(str(result.run)))
+    for note in result.notes:
+        table.add_row("Note", escape(note))
+    table.add_row("Run", escape(result.as_json()["run"]))
     _print_rich(table)
 
 
@@ -563,6 +569,9 @@ def _bytes(text: str) -> int:
     unit = text.strip()[len(number) :].strip().upper()
     unit = unit if unit in units else unit + "B"
     try:
-        return int(float(number) * units[unit])
-    except (ValueError, KeyError):
+        size = int(float(number) * units[unit])
+        if size < 0:
+            raise ValueError
+        return size
+    except (ValueError, KeyError, OverflowError):
         raise typer.BadParameter(f"{text!r} is not a size such as 500MB or 2GB.") from None

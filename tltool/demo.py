@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from tltool._validation import storage_error
-from tltool.workflow import RunResult, adapt
+from tltool.results import RunResult
+from tltool.workflow import adapt
 
 __all__ = ["run_demo", "write_digits"]
 
@@ -48,12 +50,22 @@ def run_demo(folder: Path, seed: int = 0) -> RunResult:
         folder: gets `digits/` with the images, `store/` with the features, and `run/`.
         seed: of the splits.
     """
-    write_digits(folder / "digits")
+    data, run = folder / "digits", folder / "run"
+    write_digits(data)
     return adapt(
-        folder / "digits",
+        data,
         backbone="cifar-resnet20",
-        out=folder / "run",
+        out=run,
         store=folder / "store",
-        force=True,
+        force=_is_own(run, data),
         seed=seed,
     )
+
+
+def _is_own(run: Path, data: Path) -> bool:
+    """Whether a run folder comes from an earlier demonstration, and may be replaced."""
+    try:
+        facts = json.loads((run / "run.json").read_text("utf-8"))
+        return facts["settings"]["data"] == str(data)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

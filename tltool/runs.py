@@ -53,14 +53,42 @@ class RunWriter:
     def __init__(self, folder: Path, settings: dict[str, Any], *, force: bool = False) -> None:
         self.folder = folder
         self._facts: dict[str, Any] = {"format": FORMAT, "state": "running", "settings": settings}
+        self.refuse_existing(folder, settings, force=force)
         try:
-            _refuse_existing(folder, settings, force)
             folder.mkdir(parents=True, exist_ok=True)
             self.update({})
         except OSError as error:
             raise storage_error(
                 "write to", folder, error, "name another place with --out, or make room"
             ) from error
+
+    @staticmethod
+    def refuse_existing(folder: Path, settings: dict[str, Any], *, force: bool = False) -> None:
+        """Never write over what somebody may want to keep.
+
+        Raises:
+            TltoolError: the folder is a file, holds something else, or a run that is finished or
+                has other settings and is not to be replaced.
+        """
+        if folder.is_file():
+            raise TltoolError(f"--out {folder} is a file; name a new folder.")
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return
+        if not (folder / _RUN).is_file():
+            raise TltoolError(f"--out {folder} exists and is not a run; name a new folder.")
+        if force:
+            return
+        facts = _read_facts(folder)
+        if facts.get("state") == "finished":
+            raise TltoolError(
+                f"--out {folder} holds a finished run; name a new folder, or add --force to "
+                "replace it."
+            )
+        if facts.get("settings") != settings:
+            raise TltoolError(
+                f"--out {folder} holds an unfinished run with other settings; name a new folder, "
+                "or add --force to replace it."
+            )
 
     @staticmethod
     def can_continue(folder: Path, settings: dict[str, Any]) -> bool:
@@ -192,7 +220,7 @@ class Run:
         Args:
             engine: "auto", "keras" or "openvino".
         """
-        return Predictor(self, choose_engine(engine))
+        return Predictor(self, choose_engine(engine), fall_back=engine == "auto")
 
     def splits(self) -> dict[str, str]:
         """Split by hexadecimal SHA-256 of every image of the run; empty if it was not kept."""
@@ -213,9 +241,10 @@ class Predictor:
     Args:
         run: a finished one.
         engine: "keras" or "openvino".
+        fall_back: take Keras where OpenVINO cannot run the model.
     """
 
-    def __init__(self, run: Run, engine: str) -> None:
+    def __init__(self, run: Run, engine: str, *, fall_back: bool = False) -> None:
         self._run = run
         self.engine = engine
         key = f"run-{sha256_of(run.folder / _MODEL).hex()[:24]}"
@@ -225,7 +254,9 @@ class Predictor:
             head = _head_of(self._model)
             _keep_head(head, kept)
         self._head = head
-        self._features: Engine = make_engine(engine, key, self._feature_model, run.precision)
+        self._features: Engine = make_engine(
+            engine, key, self._feature_model, run.precision, fall_back=fall_back
+        )
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Probabilities `(n, k)`, float32, of canvases `(n, height, width, 3)`, uint8."""
@@ -299,28 +330,6 @@ def _read_facts(folder: Path) -> dict[str, Any]:
             f"{FORMAT}); update tltool."
         )
     return facts
-
-
-def _refuse_existing(folder: Path, settings: dict[str, Any], force: bool) -> None:
-    """Never write over what somebody may want to keep."""
-    if folder.is_file():
-        raise TltoolError(f"--out {folder} is a file; name a new folder.")
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not (folder / _RUN).is_file():
-        raise TltoolError(f"--out {folder} exists and is not a run; name a new folder.")
-    if force:
-        return
-    facts = _read_facts(folder)
-    if facts.get("state") == "finished":
-        raise TltoolError(
-            f"--out {folder} holds a finished run; name a new folder, or add --force to replace it."
-        )
-    if facts.get("settings") != settings:
-        raise TltoolError(
-            f"--out {folder} holds an unfinished run with other settings; name a new folder, or "
-            "add --force to replace it."
-        )
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

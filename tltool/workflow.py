@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import platform
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tltool._files import printable
 from tltool._presets import backbone_names
 from tltool._progress import progress
 from tltool._validation import TltoolError, check_int, check_option, nearest
@@ -34,140 +34,19 @@ from tltool.data import (
 )
 from tltool.evaluation import Evaluation, evaluate_predictions, majority_class
 from tltool.features import FeatureSource, FeatureStore, canvas_batches, default_store_folder
-from tltool.report import Mistake, ReportContent, render_report
+from tltool.report import PACKAGES, findings_in_words, render_report, report_content
+from tltool.results import Prediction, RunResult
 from tltool.runs import Predictor, Run, RunWriter
+from tltool.settings import AdaptSettings
 from tltool.strategies import STRATEGIES, FittedClassifier
 
-__all__ = [
-    "AdaptSettings",
-    "Prediction",
-    "RunResult",
-    "adapt",
-    "check",
-    "evaluate",
-    "predict",
-]
+__all__ = ["adapt", "check", "evaluate", "predict"]
 
 _log = logging.getLogger(__name__)
 
 # Tried in this order where the user names no backbone; the embedded one comes last.
 _PREFERRED_BACKBONES = ("resnet50", "mobilenet-0.25")
 _EMBEDDED_BACKBONE = "cifar-resnet20"
-
-_PACKAGES = ("tltool", "keras", "tensorflow", "numpy", "openvino", "pillow", "simplejpeg")
-
-
-@dataclass(frozen=True)
-class AdaptSettings:
-    """What a run follows from, besides the data.
-
-    Args:
-        backbone: name of a preset; None for the best of resnet50 and mobilenet-0.25 whose weights
-            can be had, else the embedded network.
-        weights: "imagenet", "none" (random), a file, or None for the backbone's own.
-        strategy: how to adapt, "off-the-shelf".
-        seed: of the splits, the folds and the intervals.
-        test: share of the images to test on, where the data brings no test split.
-        val: share of the images to validate on, where the data brings no such split.
-        engine: "auto", "keras" or "openvino".
-        precision: "float32", or "bfloat16": faster on processors that have it, and features are
-            up to a tenth off.
-        bad_images: "skip" unreadable files, or "fail".
-        image_column, label_column, split_column: of a table; None for the usual names, and no
-            splits.
-
-    Raises:
-        TltoolError: an unknown option.
-    """
-
-    backbone: str | None = None
-    weights: str | None = None
-    strategy: str = "off-the-shelf"
-    seed: int = 0
-    test: float = 0.2
-    val: float = 0.1
-    engine: str = "auto"
-    precision: str = "float32"
-    bad_images: str = "skip"
-    image_column: str | None = None
-    label_column: str | None = None
-    split_column: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.backbone is not None:
-            check_option("--backbone", self.backbone, backbone_names())
-        check_option("--strategy", self.strategy, STRATEGIES)
-        check_option("--bad-images", self.bad_images, ("skip", "fail"))
-        check_int("--seed", self.seed, low=0)
-
-    @property
-    def columns(self) -> TableColumns:
-        """The columns of a table."""
-        return TableColumns(self.image_column, self.label_column, self.split_column)
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What `adapt` and `evaluate` found.
-
-    Args:
-        run: the run folder.
-        strategy: how it was adapted.
-        backbone: the network.
-        labels: the classes.
-        n_train: images that the final classifier was fitted on, validation images included.
-        n_val: how many of them are of the validation split.
-        n_test: images that the figures are from.
-        evaluation: the figures.
-        seconds: time for check, extract, fit and evaluate.
-        bad_files: files that were skipped, and why.
-        notes: what the user should know, a sentence each.
-    """
-
-    run: Path
-    strategy: str
-    backbone: str
-    labels: tuple[str, ...]
-    n_train: int
-    n_val: int
-    n_test: int
-    evaluation: Evaluation
-    seconds: dict[str, float]
-    bad_files: tuple[BadFile, ...]
-    notes: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """The same as JSON values; what `--json` prints."""
-        return {
-            "run": str(self.run),
-            "strategy": self.strategy,
-            "backbone": self.backbone,
-            "n_train": self.n_train,
-            "n_val": self.n_val,
-            "n_test": self.n_test,
-            "metrics": {name: asdict(i) for name, i in self.evaluation.metrics.items()},
-            "baselines": self.evaluation.baselines,
-            "seconds": {name: round(s, 3) for name, s in self.seconds.items()},
-            "bad_files": [asdict(bad) for bad in self.bad_files],
-        }
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The likeliest classes of one image, best first."""
-
-    file: str
-    top: tuple[tuple[str, float], ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """The same as JSON values."""
-        label, probability = self.top[0]
-        return {
-            "file": self.file,
-            "predicted": label,
-            "probability": probability,
-            "top": [{"label": name, "probability": p} for name, p in self.top],
-        }
 
 
 @dataclass
@@ -211,7 +90,12 @@ def check(
     """
     with FeatureStore(store or default_store_folder()) as cache:
         listing = read_listing(data, _columns(columns))
-        return check_listing(listing, bad_images=bad_images, cache=cache)[1]
+        dataset, report = check_listing(listing, bad_images=bad_images, cache=cache)
+    try:
+        split_dataset(dataset, seed=0, test=AdaptSettings.test, val=AdaptSettings.val)
+    except TltoolError as error:
+        return replace(report, notes=(*report.notes, f"tltool adapt would refuse this: {error}"))
+    return report
 
 
 def adapt(
@@ -255,12 +139,14 @@ def adapt(
         with clock.phase("check"):
             listing = read_listing(data, chosen.columns)
         folder = Path(out).expanduser() if out else _free_folder(data, backbone, facts)
-        writer = RunWriter(folder, facts, force=force)
+        RunWriter.refuse_existing(folder, facts, force=force)
         with clock.phase("check"):
             checked, report = check_listing(listing, bad_images=chosen.bad_images, cache=kept)
             dataset, splits = split_dataset(
                 checked, seed=chosen.seed, test=chosen.test, val=chosen.val
             )
+        notes += findings_in_words(report, splits)
+        writer = RunWriter(folder, facts, force=force)
         with clock.phase("extract"):
             source.features(dataset.examples)
         with clock.phase("fit"):
@@ -280,7 +166,8 @@ def adapt(
             bad_files=report.bad_files,
             notes=tuple(notes),
         )
-        _write_run(writer, result, dataset, fitted, probabilities, report, splits, source)
+        _write_run(writer, result, chosen, dataset, fitted, probabilities, report, splits, source)
+        kept.trim()
     return result
 
 
@@ -300,7 +187,8 @@ def evaluate(
         run: a finished run folder.
         data: as for `adapt`; its classes must be among the run's.
         split: "train", "val", "test" or "all"; None for test where the data has splits, else all.
-            Where the data has none, the split that the run gave each image counts.
+            Of images that came without a split, or as train, the one that the run gave them
+            counts.
         engine: "auto", "keras" or "openvino".
         store: folder of the store, where inspections are kept.
         bad_images: "skip" or "fail".
@@ -372,18 +260,19 @@ def predict(
     loaded = Run(run)
     files, bad = image_files(paths)
     predictor = loaded.predictor(engine)
+    names = [printable(str(file)) for file in files]
     predictions = []
     readers = [lambda f=file: _bytes_of(f) for file in files]
     with progress("predicting", len(files)) as advance:
         for batch in canvas_batches(readers, loaded.canvas_size):
-            bad.extend(BadFile(str(files[row]), why) for row, why in batch.unreadable.items())
+            bad.extend(BadFile(names[row], why) for row, why in batch.unreadable.items())
             kept = [i for i, row in enumerate(batch.rows) if row not in batch.unreadable]
             if kept:
                 rows = [batch.rows[i] for i in kept]
                 for row, probabilities in zip(rows, predictor(batch.pixels[kept]), strict=True):
                     best = np.argsort(-probabilities, kind="stable")[:top_k]
                     top = tuple((loaded.labels[i], float(probabilities[i])) for i in best)
-                    predictions.append(Prediction(str(files[row]), top))
+                    predictions.append(Prediction(names[row], top))
             advance(len(batch.rows))
     for file in bad:
         _log.warning("%s: %s", file.file, file.reason)
@@ -437,7 +326,7 @@ def _settings_facts(
 ) -> dict[str, Any]:
     """All that the outcome follows from; two runs with equal facts are the same run."""
     return asdict(settings) | {
-        "data": str(data),
+        "data": printable(str(data)),
         "backbone": source.backbone.preset.name,
         "weights": source.backbone.weights.hash,
         "engine": source.engine,
@@ -471,6 +360,7 @@ def _test(fitted: FittedClassifier, dataset: Dataset, seed: int) -> tuple[np.nda
 def _write_run(
     writer: RunWriter,
     result: RunResult,
+    settings: AdaptSettings,
     dataset: Dataset,
     fitted: FittedClassifier,
     probabilities: np.ndarray,
@@ -497,68 +387,16 @@ def _write_run(
             "choices": fitted.choices,
             "check": asdict(report),
             "splits": asdict(splits),
-            "versions": {name: version(name) for name in _PACKAGES}
+            "versions": {name: version(name) for name in PACKAGES}
             | {"python": platform.python_version()},
         }
     )
     writer.write_report(
         render_report(
-            _report_content(result, dataset, fitted, probabilities, report, splits, source)
+            report_content(result, settings, dataset, fitted, probabilities, report, splits, source)
         )
     )
     writer.finish()
-
-
-def _report_content(
-    result: RunResult,
-    dataset: Dataset,
-    fitted: FittedClassifier,
-    probabilities: np.ndarray,
-    report: CheckReport,
-    splits: SplitReport,
-    source: FeatureSource,
-) -> ReportContent:
-    predicted = probabilities.argmax(axis=1)
-    mistakes = [
-        Mistake(e.path, e.name, e.label, dataset.labels[p], float(row[p]))
-        for e, p, row in zip(dataset.of("test"), predicted, probabilities, strict=True)
-        if dataset.labels[p] != e.label
-    ]
-    preset, weights = source.backbone.preset, source.backbone.weights
-    choices = {k: v for k, v in fitted.choices.items() if k != "cross_validation"}
-    settings = [
-        ("Strategy", result.strategy),
-        *((name[:1].upper() + name[1:], str(value)) for name, value in choices.items()),
-        ("Backbone", f"{preset.title}, {preset.parameters:,} parameters, {preset.licence}"),
-        ("Weights", f"{preset.weights_source if weights.path else 'random'}; {weights.source}"),
-        ("Weights SHA-256", weights.hash),
-        ("Source", preset.citation),
-        ("Fitted on", f"{result.n_train:,} images, {result.n_val:,} of them validation images"),
-        ("Engine", f"{source.engine}, {source.precision}"),
-        *((f"Seconds to {name}", f"{s:.1f}") for name, s in result.seconds.items()),
-        *((name, version(name)) for name in _PACKAGES),
-    ]
-    run = shlex.quote(str(result.run))
-    return ReportContent(
-        title=f"{Path(report.source).name or report.source}: {preset.title}, {result.strategy}",
-        summary=[
-            ("Data", report.source),
-            ("Images", f"{report.n_images:,}"),
-            ("Classes", str(len(dataset.labels))),
-            ("Run", str(result.run)),
-        ],
-        warnings=result.notes,
-        labels=dataset.labels,
-        evaluation=result.evaluation,
-        check=report,
-        splits=splits,
-        mistakes=mistakes,
-        settings=settings,
-        commands=[
-            f"tltool predict {run} PHOTO.jpg",
-            f"tltool evaluate {run} {shlex.quote(report.source)} --split test",
-        ],
-    )
 
 
 def _examples_to_score(
@@ -574,13 +412,15 @@ def _examples_to_score(
     of_run = run.splits()
     seen = {content for content, was in of_run.items() if was in ("train", "val")}
     if split is None:
-        split = "test" if "test" in dataset.given_splits else "all"
+        split = "test" if dataset.given_splits else "all"
     if split == "all":
         examples = dataset.examples
-    elif dataset.given_splits:
-        examples = dataset.of(split)
-    else:
-        examples = tuple(e for e in dataset.examples if of_run.get(e.hash.hex()) == split)
+    else:  # what came as train, or as nothing, may have been drawn into another split by the run
+        examples = tuple(
+            e
+            for e in dataset.examples
+            if split == (of_run.get(e.hash.hex(), e.split) if e.split in ("", "train") else e.split)
+        )
     if not examples:
         raise TltoolError(
             f"{dataset.source} has no image of split {split!r}; use --split all to score all of it."

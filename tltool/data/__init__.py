@@ -6,7 +6,7 @@ from tltool.data.decoding import CANVAS_VERSION, UnreadableImageError, canvas, r
 from tltool.data.inspection import Inspection, InspectionCache
 from tltool.data.listing import BadFile, Listing
 from tltool.data.readers import TableColumns, image_files, read_listing
-from tltool.data.splits import SplitReport, split_dataset
+from tltool.data.splits import SplitReport, check_shares, split_dataset
 
 __all__ = [
     "CANVAS_VERSION",
@@ -22,6 +22,7 @@ __all__ = [
     "UnreadableImageError",
     "canvas",
     "check_listing",
+    "check_shares",
     "image_files",
     "read_image",
     "read_listing",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import stat
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
+from tltool._cores import cores
 from tltool._files import natural_key
 from tltool._progress import progress
 from tltool._validation import TltoolError, check_option
@@ -132,7 +134,7 @@ def check_listing(
         for s in used
     )
     labels = tuple(sorted({e.label for e in examples}, key=natural_key))
-    given = frozenset(e.split for e in examples if e.split)
+    given = frozenset(entry.split for entry in listing.entries if entry.split)
     dataset = Dataset(listing.source, examples, labels, given)
     if not examples:
         raise TltoolError(f"{listing.source} has no usable image left after the checks.")
@@ -165,7 +167,7 @@ def check_listing(
 
 def _look_at(entries: Sequence[Entry], cache: InspectionCache) -> Iterator[list[_Seen]]:
     """Hash and inspect the entries' files, chunk by chunk, on all cores."""
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         remaining = iter(entries)
         while chunk := list(islice(remaining, _CHUNK)):
             hashes = list(pool.map(_hash_file, chunk))
@@ -175,7 +177,8 @@ def _look_at(entries: Sequence[Entry], cache: InspectionCache) -> Iterator[list[
                 for entry, (h, _) in zip(chunk, hashes, strict=True)
                 if h and h not in known
             }
-            found = dict(zip(unknown, pool.map(_inspect_file, unknown.values()), strict=True))
+            looked = pool.map(_inspect_file, unknown.values(), unknown)
+            found = dict(zip(unknown, looked, strict=True))
             fresh = {h: i for h, i in found.items() if isinstance(i, Inspection)}
             cache.add_inspections(fresh)
             seen = []
@@ -191,16 +194,21 @@ def _look_at(entries: Sequence[Entry], cache: InspectionCache) -> Iterator[list[
 
 def _hash_file(entry: Entry) -> tuple[bytes, str]:
     try:
+        if not stat.S_ISREG(entry.path.stat().st_mode):
+            return b"", "is not a regular file"
         with entry.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest(), ""
     except OSError as error:
         return b"", _os_reason(error)
 
 
-def _inspect_file(entry: Entry) -> Inspection | str:
-    """What the file shows, or why it cannot be read."""
+def _inspect_file(entry: Entry, content: bytes) -> Inspection | str:
+    """What the file of that SHA-256 shows, or why it cannot be read."""
     try:
-        return inspect(entry.path.read_bytes())
+        data = entry.path.read_bytes()
+        if hashlib.sha256(data).digest() != content:
+            return "changed while it was being checked"
+        return inspect(data)
     except UnreadableImageError as error:
         return str(error)
     except OSError as error:
@@ -239,9 +247,7 @@ def _refuse_classes(dataset: Dataset, listing: Listing) -> None:
         )
     gone = sorted({e.label for e in listing.entries} - set(dataset.labels))
     if gone:
-        raise TltoolError(
-            f"Class {gone[0]!r} has no usable image; add at least 3, or remove its folder."
-        )
+        raise TltoolError(f"Class {gone[0]!r} has no usable image; add some, or remove the class.")
     if "train" in dataset.given_splits:
         lacking = sorted(
             {e.label for e in dataset.examples} - {e.label for e in dataset.of("train")}

@@ -110,9 +110,13 @@ def _read_jpeg(data: bytes, smallest_side: int) -> Image.Image | None:
     except ValueError:
         return None
     image = Image.fromarray(pixels)
-    if b"Exif\0\0" in data[:65536]:
-        image = _upright(image, _orientation(Image.open(io.BytesIO(data), formats=("JPEG",))))
-    return image
+    if b"Exif\0\0" not in data:
+        return image
+    try:
+        header = Image.open(io.BytesIO(data), formats=("JPEG",))
+    except Exception:  # see _read_with_pillow; the pixels are there all the same
+        return image
+    return _upright(image, _orientation(header))
 
 
 def _read_with_pillow(data: bytes) -> Image.Image:
@@ -174,6 +178,8 @@ def _from_wide_pixels(image: Image.Image) -> Image.Image:
             + ", whose range nothing tells; save it with 8 or 16 bits"
         )
     scaled = np.rint(pixels.astype(np.float64) * (255.0 / top)).astype(np.uint8)
+    if isinstance(see_through := image.info.get("transparency"), int):
+        scaled[pixels == see_through] = 255
     return Image.fromarray(scaled).convert("RGB")
 
 

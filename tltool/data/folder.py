@@ -28,11 +28,12 @@ _SPLIT_NAMES = {
 
 @dataclass
 class Found:
-    """What a walk through a folder met: files to look at, and links that were refused."""
+    """What a walk met: files to look at, what was refused, and which of that are folders."""
 
     files: list[Path] = field(default_factory=list)
     bad: list[BadFile] = field(default_factory=list)
     hidden: int = 0
+    closed: list[tuple[Path, str]] = field(default_factory=list)
 
 
 def split_name(text: str) -> str | None:
@@ -49,16 +50,12 @@ def list_class_folders(root: Path) -> Listing:
     Raises:
         TltoolError: it has no class folders; the sentence says what was found instead.
     """
-    try:
-        found = walk(root)
-        tops = [p for p in _visible(root) if p.is_dir()]
-    except OSError as error:
-        raise TltoolError(
-            f"{root} cannot be read ({os.strerror(error.errno or 0)}); check its permissions."
-        ) from error
-    splits = {p.name: split_name(p.name) for p in tops}
-    is_split = _has_splits(root, splits)
+    found = walk(root)
+    tops = [p for p in _visible(root) if p.is_dir()]
+    splits = _split_folders(root, found.files)
+    is_split = bool(splits)
     depth = 2 if is_split else 1
+    _refuse_closed_folders(root, found, depth)
     entries, loose = [], []
     ignored: Counter[str] = Counter()
     for path in found.files:
@@ -68,7 +65,7 @@ def list_class_folders(root: Path) -> Listing:
         elif len(parts) <= depth:
             loose.append(path)
         else:
-            split = (splits[parts[0]] or "") if is_split else ""
+            split = splits.get(parts[0], "")
             label = printable(unicodedata.normalize("NFC", parts[depth - 1]))
             entries.append(Entry(path, _name(path, root), label, split))
     if found.hidden:
@@ -104,11 +101,15 @@ def _walk(
             found.hidden += 1
         elif item.is_symlink() and (reason := _refusal(path, inside, ancestors)):
             found.bad.append(BadFile(_name(path, root), reason))
+            if "leads out" in reason and path.is_dir():
+                found.closed.append((path, reason))
         elif item.is_dir():
             try:
                 _walk(path, root, inside, (*ancestors, path.resolve()), found)
             except PermissionError:
-                found.bad.append(BadFile(_name(path, root), "cannot be opened (Permission denied)"))
+                reason = "cannot be opened (Permission denied)"
+                found.bad.append(BadFile(_name(path, root), reason))
+                found.closed.append((path, reason))
         elif item.is_file():
             found.files.append(path)
         else:
@@ -128,15 +129,34 @@ def _refusal(link: Path, inside: Path, ancestors: tuple[Path, ...]) -> str:
     return ""
 
 
-def _has_splits(root: Path, splits: dict[str, str | None]) -> bool:
-    """Whether the subfolders are splits rather than classes."""
-    trains = [name for name, split in splits.items() if split == "train"]
-    return (
-        len(trains) == 1
-        and all(splits.values())
-        and len(set(splits.values())) == len(splits)
-        and any(p.is_dir() for p in _visible(root / trains[0]))
-    )
+def _split_folders(root: Path, files: list[Path]) -> dict[str, str]:
+    """Split by folder name, if the subfolders that hold images are splits rather than classes.
+
+    Raises:
+        TltoolError: some are splits and some are not.
+    """
+    parts = [f.relative_to(root).parts for f in files if f.suffix.lower() in IMAGE_SUFFIXES]
+    tops = {p[0] for p in parts if len(p) > 1}
+    splits = {top: split for top in sorted(tops) if (split := split_name(top))}
+    classes_inside = any(splits.get(p[0]) == "train" and len(p) > 2 for p in parts)
+    if not classes_inside or len(set(splits.values())) < len(splits):
+        return {}
+    others = sorted(tops - set(splits))
+    if others and len(splits) > 1:
+        raise TltoolError(
+            f"{root} has the splits {', '.join(splits)} and beside them the folder {others[0]!r} "
+            "with images; move it away."
+        )
+    return {} if others else splits
+
+
+def _refuse_closed_folders(root: Path, found: Found, depth: int) -> None:
+    """A class or a split that cannot be entered is no detail to skip."""
+    for path, reason in found.closed:
+        if len(path.relative_to(root).parts) <= depth:
+            raise TltoolError(
+                f"{_name(path, root)} in {root} {reason}; copy its files here, or remove it."
+            )
 
 
 def _visible(folder: Path) -> list[Path]:

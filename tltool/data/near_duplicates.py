@@ -16,8 +16,8 @@ _HAMMING_DISTANCE = 4
 _RELATIVE_DIFFERENCE = 0.15
 _LEVELS = 2.0
 
-# Hashes compared at a time: keeps the table of distances at a few tens of megabytes.
-_BLOCK = 512
+# Pairs compared at a time: keeps the table of distances at a few tens of megabytes.
+_BLOCK = 2_000_000
 
 
 def near_duplicate_groups(
@@ -40,15 +40,12 @@ def near_duplicate_groups(
         more.
     """
     order = sorted(perceptual_hashes)
-    neighbours: dict[int, list[int]] = {}
-    for first, second in _close_pairs(np.array([perceptual_hashes[h] for h in order], np.uint64)):
-        neighbours.setdefault(first, []).append(second)
     group: dict[bytes, bytes] = {}
-    for first in sorted(neighbours):
+    for first, near in _neighbours(np.array([perceptual_hashes[h] for h in order], np.uint64)):
         representative = order[first]
-        candidates = [order[i] for i in neighbours[first] if order[i] not in group]
-        if representative in group or not candidates:
+        if representative in group:
             continue
+        candidates = [order[i] for i in near if order[i] not in group]
         pictures = thumbnails([representative, *candidates])
         for candidate in candidates:
             if _same_picture(pictures.get(representative, b""), pictures.get(candidate, b"")):
@@ -56,16 +53,16 @@ def near_duplicate_groups(
     return group
 
 
-def _close_pairs(hashes: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Index pairs `(i, j)`, `i < j`, of hashes within the Hamming distance."""
-    for start in range(0, len(hashes), _BLOCK):
-        block = hashes[start : start + _BLOCK]
-        distance = np.bitwise_count(block[:, None] ^ hashes[None, start:])
-        rows, columns = np.nonzero(distance <= _HAMMING_DISTANCE)
-        ahead = columns > rows
-        yield from zip(
-            (rows[ahead] + start).tolist(), (columns[ahead] + start).tolist(), strict=True
-        )
+def _neighbours(hashes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each index with the later ones within the Hamming distance, where there are any."""
+    block = max(1, _BLOCK // max(1, len(hashes)))
+    for start in range(0, len(hashes), block):
+        rows = hashes[start : start + block]
+        near = np.bitwise_count(rows[:, None] ^ hashes[None, start:]) <= _HAMMING_DISTANCE
+        for row in np.flatnonzero(near.sum(axis=1) > 1):
+            later = np.flatnonzero(near[row, row + 1 :]) + start + row + 1
+            if len(later):
+                yield int(start + row), later
 
 
 def _same_picture(first: bytes, second: bytes) -> bool:

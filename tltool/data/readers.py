@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tltool._files import printable
 from tltool._validation import TltoolError, nearest
-from tltool.data.folder import list_class_folders, walk
+from tltool.data.folder import Found, list_class_folders, walk
 from tltool.data.listing import IMAGE_SUFFIXES, BadFile, Listing
 from tltool.data.table import list_table
 
 __all__ = ["TableColumns", "image_files", "read_listing"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,14 @@ def read_listing(data: str | Path, columns: TableColumns | None = None) -> Listi
         from tltool.data.tfds import list_tfds
 
         return list_tfds(text)
-    path = Path(data).expanduser()
+    with _explained(data):
+        return _read_path(Path(data).expanduser(), columns or TableColumns())
+
+
+def _read_path(path: Path, columns: TableColumns) -> Listing:
     if path.is_dir():
         return list_class_folders(path)
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
-        columns = columns or TableColumns()
         return list_table(path, columns.image, columns.label, columns.split)
     if path.is_file():
         raise TltoolError(
@@ -71,20 +79,42 @@ def image_files(paths: Sequence[str | Path]) -> tuple[list[Path], list[BadFile]]
     files: list[Path] = []
     bad: list[BadFile] = []
     for given in paths:
-        path = Path(given).expanduser()
-        if path.is_dir():
-            found = walk(path)
-            files.extend(f for f in found.files if f.suffix.lower() in IMAGE_SUFFIXES)
-            bad.extend(found.bad)
-        elif path.exists():
-            files.append(path)
-        elif matches := sorted(_expand(path)):
-            files.extend(m for m in matches if m.is_file())
-        else:
-            raise TltoolError(f"{path} does not exist{_similar(path)}")
+        with _explained(given):
+            found = _find(Path(given).expanduser())
+        files.extend(found.files)
+        bad.extend(found.bad)
     if not files:
         raise TltoolError(f"{', '.join(str(p) for p in paths)}: no image file there.")
     return files, bad
+
+
+def _find(path: Path) -> Found:
+    """The images that one path or pattern stands for."""
+    if path.is_dir():
+        found = walk(path)
+        images = [f for f in found.files if f.suffix.lower() in IMAGE_SUFFIXES]
+        if others := len(found.files) - len(images) + found.hidden:
+            _log.warning("%s: %d files that are no images were left out", path, others)
+        return Found(images, found.bad)
+    if path.exists():
+        return Found([path])
+    if matches := sorted(_expand(path)):
+        return Found([m for m in matches if m.is_file()])
+    raise TltoolError(f"{path} does not exist{_similar(path)}")
+
+
+@contextmanager
+def _explained(data: str | Path) -> Iterator[None]:
+    """What the system says of a path that it cannot follow, as one sentence."""
+    try:
+        yield
+    except TltoolError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise TltoolError(
+            f"{printable(str(data))} cannot be read ({reason}); check the name and its permissions."
+        ) from error
 
 
 def _expand(path: Path) -> Iterator[Path]:

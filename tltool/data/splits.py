@@ -11,7 +11,7 @@ from tltool._validation import TltoolError, check_fraction
 from tltool.data.dataset import Dataset, Example
 from tltool.data.listing import SPLITS
 
-__all__ = ["SplitReport", "split_dataset"]
+__all__ = ["SplitReport", "check_shares", "split_dataset"]
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,7 @@ def split_dataset(
     Raises:
         TltoolError: shares that leave nothing to train on, or a class with too few images.
     """
-    check_fraction("--test", test, zero=False)
-    check_fraction("--val", val, zero=True)
-    if test + val >= 1:
-        raise TltoolError(
-            f"--test {test:g} and --val {val:g} leave nothing to train on; lower one of them."
-        )
+    check_shares(test, val)
     wanted = [
         s for s in SPLITS if s in dataset.given_splits or {"val": val, "test": test}.get(s, 1)
     ]
@@ -75,6 +70,20 @@ def split_dataset(
     sizes = {s: len(done.of(s)) for s in wanted}
     given = tuple(s for s in SPLITS if s in dataset.given_splits)
     return done, SplitReport(sizes, given, tuple(moved))
+
+
+def check_shares(test: float, val: float) -> None:
+    """Refuse shares that are none, or that leave nothing to train on.
+
+    Raises:
+        TltoolError: they do.
+    """
+    check_fraction("--test", test, zero=False)
+    check_fraction("--val", val, zero=True)
+    if test + val >= 1:
+        raise TltoolError(
+            f"--test {test:g} and --val {val:g} leave nothing to train on; lower one of them."
+        )
 
 
 def _draw(seed: int, group: bytes) -> float:
@@ -111,7 +120,7 @@ def _complete_classes(
             raise TltoolError(
                 f"Class {label!r} has {len(groups)} distinct images (near-duplicates count as "
                 f"one), and needs at least {len(splits)} to be in each of {', '.join(splits)}; "
-                "add some, or remove the class."
+                f"add some, {'or use --val 0, ' if 'val' in splits else ''}or remove the class."
             )
         for split in splits:
             members = defaultdict(list)

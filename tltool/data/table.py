@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import unicodedata
 from pathlib import Path
 
@@ -48,7 +49,12 @@ def list_table(
             )
             continue
         path = table.parent / name
-        if not path.resolve().is_relative_to(folder):
+        try:
+            inside = path.resolve().is_relative_to(folder)
+        except (OSError, RuntimeError, ValueError):
+            bad.append(BadFile(printable(name), f"is no path that can be followed (line {line})"))
+            continue
+        if not inside:
             bad.append(BadFile(printable(name), f"lies outside {table.parent} (line {line})"))
             continue
         given = _split(table, line, row, split) if split else ""
@@ -56,7 +62,7 @@ def list_table(
         entries.setdefault((path, named, given), Entry(path, printable(name), named, given))
     if not entries and not bad:
         raise TltoolError(f"{table} has a header but no rows; expected one for each image.")
-    if split and not any(e.split == "train" for e in entries.values()):
+    if split and entries and not any(e.split == "train" for e in entries.values()):
         raise TltoolError(f"{table}: no row of column {split!r} says train; some images must.")
     ordered = sorted(
         entries.values(),
@@ -76,19 +82,20 @@ def _read(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         raise TltoolError(
             f"{table} is not UTF-8 text (byte {error.start}); save it as CSV in UTF-8."
         ) from error
-    first = text.split("\n", 1)[0]
-    separator = "\t" if table.suffix.lower() == ".tsv" else ","
-    if separator == "," and first.count(";") > first.count(","):
-        separator = ";"
+    separators = "\t" if table.suffix.lower() == ".tsv" else ",;"
     try:
-        reader = csv.DictReader(text.splitlines(keepends=True), delimiter=separator, strict=True)
+        reader = max(
+            (
+                csv.DictReader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+                for mark in separators
+            ),
+            key=lambda candidate: len(candidate.fieldnames or []),
+        )
         header = [name.strip() for name in reader.fieldnames or []]
         reader.fieldnames = header
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
-        raise TltoolError(
-            f"{table}, line {reader.line_num + 1}: {error}; mend that line."
-        ) from error
+        raise TltoolError(f"{table} is no well-formed CSV ({error}); save it again.") from error
     if not any(header):
         raise TltoolError(f"{table} is empty; expected a header and a row for each image.")
     return header, rows
@@ -98,6 +105,8 @@ def _column(
     table: Path, header: list[str], option: str, wanted: str | None, usual: tuple[str, ...]
 ) -> str:
     if wanted is not None:
+        if header.count(wanted) > 1:
+            raise TltoolError(f"{table} has several columns {wanted!r}; rename all but one.")
         if wanted not in header:
             raise TltoolError(
                 f"{table} has no column {wanted!r} ({option}): {nearest(wanted, header)}"

@@ -52,7 +52,12 @@ def choose_engine(engine: str) -> str:
 
 
 def make_engine(
-    name: str, key: str, build: Callable[[], keras.Model], precision: str = "float32"
+    name: str,
+    key: str,
+    build: Callable[[], keras.Model],
+    precision: str = "float32",
+    *,
+    fall_back: bool = False,
 ) -> Engine:
     """An engine for a network.
 
@@ -61,6 +66,8 @@ def make_engine(
         key: tells the network and its weights from all others; names the compiled copy on disk.
         build: makes the network; not called where a compiled copy is on disk.
         precision: "float32" or "bfloat16".
+        fall_back: take Keras where OpenVINO cannot run this network (in float32, where the two
+            agree).
 
     Raises:
         TltoolError: unknown precision.
@@ -72,7 +79,18 @@ def make_engine(
         return KerasEngine(build(), precision)
     from tltool.features.openvino_engine import OpenVINOEngine
 
-    return OpenVINOEngine(key, build, precision)
+    try:
+        return OpenVINOEngine(key, build, precision)
+    except (ImportError, RuntimeError) as error:
+        if not fall_back or precision != "float32":
+            raise
+        _log.warning("OpenVINO cannot run %s (%s); Keras does, more slowly.", key, _brief(error))
+        return make_engine("keras", key, build, precision)
+
+
+def _brief(error: Exception) -> str:
+    """The first line of an error's text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
 
 
 def _has_gpu() -> bool:

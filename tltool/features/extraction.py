@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
 
+from tltool._cores import cores
 from tltool._progress import progress
 from tltool._validation import TltoolError, check_option, storage_error
 from tltool.backbones import Backbone
@@ -78,8 +79,11 @@ class FeatureSource:
     engine: str = "auto"
     precision: str = "float32"
 
+    falls_back: bool = field(init=False, default=False)
+
     def __post_init__(self) -> None:
         check_option("--precision", self.precision, PRECISIONS)
+        object.__setattr__(self, "falls_back", self.engine == "auto")
         object.__setattr__(self, "engine", choose_engine(self.engine))
 
     def features(self, examples: Sequence[Example]) -> Features:
@@ -94,16 +98,29 @@ class FeatureSource:
                 written, a network that gives no finite numbers.
         """
         space = self.store.space_id(feature_space(self.backbone, self.engine, self.precision))
-        known = self.store.known(space, list({e.hash for e in examples}))
-        missing = list({e.hash: e for e in examples if e.hash not in known}.values())
-        if missing:
-            preset, weights = self.backbone.preset, self.backbone.weights
-            key = f"{preset.name}-{preset.tap}-{weights.hash[:24]}"
-            run = make_engine(self.engine, key, lambda: self.backbone.model, self.precision)
-            _extract_missing(run, self.backbone.canvas_size, missing, self.store, space)
-            self.store.trim()
-        values = self.store.read(space, [e.hash for e in examples])
-        return Features(values, len(missing))
+        computed = 0
+        while True:  # a second time only where another process pruned the store meanwhile
+            known = self.store.known(space, list({e.hash for e in examples}))
+            missing = list({e.hash: e for e in examples if e.hash not in known}.values())
+            if missing:
+                _extract_missing(self._engine, self.backbone, missing, self.store, space)
+                computed += len(missing)
+            try:
+                return Features(self.store.read(space, [e.hash for e in examples]), computed)
+            except KeyError:
+                continue
+
+    @cached_property
+    def _engine(self) -> Engine:
+        preset, weights = self.backbone.preset, self.backbone.weights
+        key = f"{preset.name}-{preset.tap}-{weights.hash[:24]}"
+        return make_engine(
+            self.engine,
+            key,
+            lambda: self.backbone.model,
+            self.precision,
+            fall_back=self.falls_back,
+        )
 
 
 @dataclass(frozen=True)
@@ -133,7 +150,7 @@ def canvas_batches(
     """
     starts = iter(range(0, len(read), batch))
     waiting: deque[tuple[CanvasBatch, list[Future[None]]]] = deque()
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
 
     def decode(batch: CanvasBatch, places: range) -> None:
         for place in places:
@@ -167,14 +184,14 @@ def canvas_batches(
 
 def _extract_missing(
     run: Engine,
-    size: tuple[int, int],
+    backbone: Backbone,
     examples: Sequence[Example],
     store: FeatureStore,
     space: int,
 ) -> None:
     readers = [lambda e=e: _checked_bytes(e) for e in examples]
     with progress("extracting", len(examples)) as advance:
-        for batch in canvas_batches(readers, size):
+        for batch in canvas_batches(readers, backbone.canvas_size):
             rows = batch.rows
             for row, reason in batch.unreadable.items():
                 raise TltoolError(

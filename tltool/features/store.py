@@ -50,9 +50,10 @@ _NETWORK_FILE_SYSTEMS = (
     "sshfs",
 )
 
+# A space's number is never given to another one: a process may hold it while it has no features.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS spaces (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     key TEXT NOT NULL UNIQUE
 );
 CREATE TABLE IF NOT EXISTS features (
@@ -117,7 +118,7 @@ def default_store_folder() -> Path:
 class FeatureStore:
     """Features and inspections by content hash, in one SQLite file.
 
-    Two processes may use it at once. Each write is a transaction of its own: a process that is
+    Several processes may use it at once. Each write is a transaction of its own: a process that is
     killed loses what it had not yet handed over, and damages nothing.
 
     Args:
@@ -141,7 +142,7 @@ class FeatureStore:
             self._connection = sqlite3.connect(
                 self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
             )
-            self._prepare()
+            self._prepare_patiently()
 
     def __enter__(self) -> FeatureStore:
         return self
@@ -236,8 +237,8 @@ class FeatureStore:
         """What is here, by space."""
         with self._explained("read"):
             spaces = self._connection.execute(
-                "SELECT key, count(hash), coalesce(sum(length(vector)), 0), max(used) FROM spaces "
-                "LEFT JOIN features ON space = id GROUP BY id ORDER BY max(used) DESC, id"
+                "SELECT key, count(hash), sum(length(vector)), max(used) FROM spaces "
+                "JOIN features ON space = id GROUP BY id ORDER BY max(used) DESC, id"
             ).fetchall()
             inspections = self._count("inspections")
         return StoreInfo(
@@ -250,9 +251,7 @@ class FeatureStore:
                 | {
                     "images": images,
                     "bytes": size,
-                    "last_used": None
-                    if used is None
-                    else time.strftime("%Y-%m-%d", time.gmtime(used * _SECONDS_PER_DAY)),
+                    "last_used": time.strftime("%Y-%m-%d", time.gmtime(used * _SECONDS_PER_DAY)),
                 }
                 for key, images, size, used in spaces
             ),
@@ -269,6 +268,8 @@ class FeatureStore:
         """
         limit = self.max_bytes if max_bytes is None else max_bytes
         before = self._bytes()
+        if before <= limit:
+            return 0
         while self._bytes() > limit and self._count("features") + self._count("inspections"):
             with self._transaction():
                 for table in ("features", "inspections"):
@@ -280,14 +281,21 @@ class FeatureStore:
                     )
             with self._explained("trim"):
                 self._connection.execute("PRAGMA incremental_vacuum").fetchall()
-        with self._transaction():
-            self._connection.execute(
-                "DELETE FROM spaces WHERE id NOT IN (SELECT DISTINCT space FROM features)"
-            )
         with self._explained("trim"):
-            self._connection.execute("PRAGMA incremental_vacuum").fetchall()
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return max(0, before - self._bytes())
+
+    def _prepare_patiently(self) -> None:
+        """Prepare, while other processes may do the same: a change of journal does not queue."""
+        given_up = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._prepare()
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > given_up:
+                    raise
+                time.sleep(0.05)
 
     def _prepare(self) -> None:
         """Settings and tables; a store of a newer format is refused."""

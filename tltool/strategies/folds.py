@@ -12,6 +12,9 @@ from tltool.data import Example
 
 __all__ = ["stratified_folds"]
 
+# A class of one or two images must not decide how well C is chosen for all the others.
+_FEWEST = 3
+
 
 def stratified_folds(examples: Sequence[Example], most: int, seed: int) -> np.ndarray | None:
     """A fold number for each example, `(n,)`, int64.
@@ -22,11 +25,12 @@ def stratified_folds(examples: Sequence[Example], most: int, seed: int) -> np.nd
 
     Args:
         examples: the images.
-        most: number of folds, if every class has as many groups; fewer otherwise.
+        most: number of folds, if every class has as many groups. With a smaller class there are
+            as many as it has groups, but three at least: it is then missing from some folds.
         seed: any whole number.
 
     Returns:
-        None if some class has fewer than two groups, so that no folds can be made.
+        None if every class has a single group, so that no folds can be made.
     """
     label_of: dict[bytes, str] = {}
     for e in sorted(examples, key=lambda e: (e.label, e.group)):
@@ -34,8 +38,8 @@ def stratified_folds(examples: Sequence[Example], most: int, seed: int) -> np.nd
     groups_of = defaultdict(list)
     for group, label in label_of.items():
         groups_of[label].append(group)
-    smallest = min(len(groups_of[label]) for label in {e.label for e in examples})
-    count = min(most, smallest)
+    sizes = [len(groups) for groups in groups_of.values()]
+    count = min(most, max(sizes), max(_FEWEST, min(sizes)))
     if count < 2:
         return None
     fold_of = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from tltool._cores import cores
 from tltool._progress import progress
 from tltool.data import Dataset, Example
 from tltool.features import FeatureSource
@@ -60,7 +60,7 @@ class OffTheShelf:
         folds = stratified_folds(examples, self.folds, seed)
         if folds is None:
             _log.warning(
-                "A class has a single image to fit on, so the regularisation could not be "
+                "Every class has a single image to fit on, so the regularisation could not be "
                 "chosen by cross-validation; C = %g was taken.",
                 _DEFAULT_C,
             )
@@ -107,10 +107,10 @@ class OffTheShelf:
             return int((probabilities.argmax(axis=1) == truth).sum()), float(losses.sum())
 
         # A core a fold: within one, a second thread would mostly wait for the first.
-        cores = len(os.sched_getaffinity(0))
+        n_cores = cores()
         with (
-            threadpool_limits(max(1, cores // count)),
-            ThreadPoolExecutor(min(cores, count)) as pool,
+            threadpool_limits(max(1, n_cores // count)),
+            ThreadPoolExecutor(min(n_cores, count)) as pool,
             progress("fitting", len(self.values) * count) as advance,
         ):
             for value in self.values:

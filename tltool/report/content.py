@@ -1,0 +1,111 @@
+"""A run and its data -> what the report shows, and what is said of the data in words."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from tltool.data import CheckReport, Dataset, SplitReport
+from tltool.features import FeatureSource
+from tltool.report.html import Mistake, ReportContent
+from tltool.results import RunResult
+from tltool.settings import AdaptSettings
+from tltool.strategies import FittedClassifier
+
+__all__ = ["PACKAGES", "findings_in_words", "report_content"]
+
+# Those whose version may change a figure.
+PACKAGES = ("tltool", "keras", "tensorflow", "numpy", "openvino", "pillow", "simplejpeg")
+
+
+def findings_in_words(report: CheckReport, splits: SplitReport) -> list[str]:
+    """What the checks left out or moved, a sentence each."""
+    notes = list(report.notes)
+    if report.ignored:
+        kinds = ", ".join(f"{n} {k or 'without extension'}" for k, n in report.ignored.items())
+        notes.append(f"Files that are no images were left out: {kinds}.")
+    for groups, what in (
+        (report.contradictions, "groups of identical files carry different labels; none is used"),
+        (report.duplicates, "groups of identical files share a split"),
+        (report.near_duplicates, "groups of near-duplicates share a split where none was given"),
+    ):
+        if groups:
+            notes.append(f"{len(groups)} {what}, such as {' = '.join(groups[0][:3])}.")
+    if report.leaks:
+        notes.append(
+            f"{len(report.leaks)} exact copies of test or validation images left the splits before."
+        )
+    if splits.moved:
+        notes.append(f"Classes given an image in a split they had none in: {_few(splits.moved)}.")
+    return notes
+
+
+def _few(items: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
+
+
+def report_content(
+    result: RunResult,
+    settings: AdaptSettings,
+    dataset: Dataset,
+    fitted: FittedClassifier,
+    probabilities: np.ndarray,
+    report: CheckReport,
+    splits: SplitReport,
+    source: FeatureSource,
+) -> ReportContent:
+    """What the report of a run shows."""
+    predicted = probabilities.argmax(axis=1)
+    mistakes = [
+        Mistake(e.path, e.name, e.label, dataset.labels[p], float(row[p]))
+        for e, p, row in zip(dataset.of("test"), predicted, probabilities, strict=True)
+        if dataset.labels[p] != e.label
+    ]
+    preset, weights = source.backbone.preset, source.backbone.weights
+    choices = {k: v for k, v in fitted.choices.items() if k != "cross_validation"}
+    rows = [
+        ("Strategy", result.strategy),
+        *((name[:1].upper() + name[1:], str(value)) for name, value in choices.items()),
+        ("Backbone", f"{preset.title}, {preset.parameters:,} parameters, {preset.licence}"),
+        ("Weights", f"{preset.weights_source if weights.path else 'random'}; {weights.source}"),
+        ("Weights SHA-256", weights.hash),
+        ("Source", preset.citation),
+        ("Fitted on", f"{result.n_train:,} images, {result.n_val:,} of them validation images"),
+        ("Engine", f"{source.engine}, {source.precision}"),
+        *((f"Seconds to {name}", f"{s:.1f}") for name, s in result.seconds.items()),
+        *((name, version(name)) for name in PACKAGES),
+    ]
+    said_below = {*findings_in_words(report, splits)}
+    warnings = [note for note in result.notes if note not in said_below]
+    run = shlex.quote(str(result.run))
+    columns = "".join(
+        f" --{name}-column {shlex.quote(value)}"
+        for name, value in asdict(settings.columns).items()
+        if value is not None
+    )
+    return ReportContent(
+        title=f"{Path(report.source).name or report.source}: {preset.title}, {result.strategy}",
+        summary=[
+            ("Data", report.source),
+            ("Images", f"{report.n_images:,}"),
+            ("Classes", str(len(dataset.labels))),
+            ("Run", str(result.run)),
+        ],
+        warnings=warnings,
+        labels=dataset.labels,
+        evaluation=result.evaluation,
+        check=report,
+        splits=splits,
+        mistakes=mistakes,
+        settings=rows,
+        commands=[
+            f"tltool predict {run} PHOTO.jpg",
+            f"tltool evaluate {run} {shlex.quote(report.source)} --split test{columns}",
+        ],
+    )

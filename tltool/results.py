@@ -1,0 +1,77 @@
+"""What `adapt`, `evaluate` and `predict` return."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tltool._files import printable
+from tltool.data import BadFile
+from tltool.evaluation import Evaluation
+
+__all__ = ["Prediction", "RunResult"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What `adapt` and `evaluate` found.
+
+    Args:
+        run: the run folder.
+        strategy: how it was adapted.
+        backbone: the network.
+        labels: the classes.
+        n_train: images that the final classifier was fitted on, validation images included.
+        n_val: how many of them are of the validation split.
+        n_test: images that the figures are from.
+        evaluation: the figures.
+        seconds: time for check, extract, fit and evaluate.
+        bad_files: files that were skipped, and why.
+        notes: what the user should know, a sentence each.
+    """
+
+    run: Path
+    strategy: str
+    backbone: str
+    labels: tuple[str, ...]
+    n_train: int
+    n_val: int
+    n_test: int
+    evaluation: Evaluation
+    seconds: dict[str, float]
+    bad_files: tuple[BadFile, ...]
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values; what `--json` prints."""
+        return {
+            "run": printable(str(self.run)),
+            "strategy": self.strategy,
+            "backbone": self.backbone,
+            "n_train": self.n_train,
+            "n_val": self.n_val,
+            "n_test": self.n_test,
+            "metrics": {name: asdict(i) for name, i in self.evaluation.metrics.items()},
+            "baselines": self.evaluation.baselines,
+            "seconds": {name: round(s, 3) for name, s in self.seconds.items()},
+            "bad_files": [asdict(bad) for bad in self.bad_files],
+        }
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of one image, best first."""
+
+    file: str
+    top: tuple[tuple[str, float], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        label, probability = self.top[0]
+        return {
+            "file": self.file,
+            "predicted": label,
+            "probability": probability,
+            "top": [{"label": name, "probability": p} for name, p in self.top],
+        }
