@@ -158,3 +158,48 @@ def test_class_of_unreadable_files_alone(photos):
     save(photos / "gone" / "0.png", picture(4)).write_bytes(b"x")
     with pytest.raises(TltoolError, match="Class 'gone' has no usable image"):
         checked(photos)
+
+
+def test_train_that_copies_test_whole(tmp_path):
+    class_folders(tmp_path / "train", n=3)
+    shutil.copytree(tmp_path / "train", tmp_path / "test")
+    with pytest.raises(TltoolError, match="none in train"):
+        checked(tmp_path)
+
+
+def test_table_row_that_names_a_pipe(photos):
+    import os
+
+    os.mkfifo(photos / "pipe.png")
+    rows = "".join(f"{c}/{i}.png,{c}\n" for c in ("red", "blue") for i in range(12))
+    (photos / "d.csv").write_text("image,label\npipe.png,red\n" + rows)
+    _, report = checked(photos / "d.csv")
+    assert [b.reason for b in report.bad_files] == ["is not a regular file"]
+
+
+def test_file_that_changes_between_hash_and_decoding_is_not_kept(photos, monkeypatch):
+    from tltool.data import checks
+
+    real = checks._hash_file
+
+    def hash_then_change(entry):
+        outcome = real(entry)
+        if entry.name == "red/0.png":
+            save(entry.path, picture(31337))
+        return outcome
+
+    monkeypatch.setattr(checks, "_hash_file", hash_then_change)
+    cache = MemoryCache()
+    _, report = checked(photos, cache=cache)
+    assert [b.reason for b in report.bad_files] == ["changed while it was being checked"]
+
+
+def test_many_like_pictures_are_one_group(tmp_path):
+    pixels = textured(1, (80, 80)).copy()
+    for i in range(30):
+        pixels[0, i] ^= 1
+        save(tmp_path / "a" / f"{i}.png", pixels)
+    class_folders(tmp_path, ("b", "c"), n=3, size=(80, 80))
+    dataset, report = checked(tmp_path)
+    assert len(report.near_duplicates[0]) == 30
+    assert len({e.group for e in dataset.examples if e.label == "a"}) == 1

@@ -151,3 +151,34 @@ def test_auto_takes_openvino_on_a_cpu(monkeypatch):
     assert choose_engine("auto") == "keras"
     with pytest.raises(TltoolError, match="pip install openvino"):
         choose_engine("openvino")
+
+
+def test_auto_falls_back_to_keras(monkeypatch, caplog):
+    from tltool.features import make_engine, openvino_engine
+
+    def broken(*arguments):
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(openvino_engine, "OpenVINOEngine", broken)
+    model = Backbone("cifar-resnet20").model
+    assert make_engine("openvino", "k", lambda: model, fall_back=True).name == "keras"
+    assert "no such operation" in caplog.text
+    with pytest.raises(RuntimeError):
+        make_engine("openvino", "k", lambda: model)
+
+
+def test_rows_pruned_by_another_process_are_computed_again(dataset, source, counting, monkeypatch):
+    source.features(dataset.examples)
+    real = source.store.known
+    calls = []
+
+    def known_then_pruned(space, hashes):
+        found = real(space, hashes)
+        if not calls:
+            source.store.trim(0)
+        calls.append(1)
+        return found
+
+    monkeypatch.setattr(source.store, "known", known_then_pruned)
+    assert source.features(dataset.examples).values.shape == (36, 4)
+    assert len(calls) == 2

@@ -52,6 +52,25 @@ def test_split_folders(tmp_path, folders, expected):
     assert {e.split for e in listing.entries} == expected
 
 
+def test_split_folders_beside_what_is_none(tmp_path):
+    class_folders(tmp_path / "train", n=2)
+    class_folders(tmp_path / "test", n=2, start=9)
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX" / "._a.png").write_bytes(b"x")
+    assert {e.split for e in read_listing(tmp_path).entries} == {"train", "test"}
+    save(tmp_path / "unlabeled" / "a.png", picture(1))
+    with pytest.raises(TltoolError, match="beside them the folder 'unlabeled'"):
+        read_listing(tmp_path)
+
+
+def test_class_folder_that_leads_out_is_no_detail(tmp_path):
+    class_folders(tmp_path / "data", n=2)
+    class_folders(tmp_path / "away", ("other",), n=2)
+    (tmp_path / "data" / "other").symlink_to(tmp_path / "away" / "other")
+    with pytest.raises(TltoolError, match="other in .* leads out of the data folder; copy"):
+        read_listing(tmp_path / "data")
+
+
 def test_classes_named_like_splits_are_classes(tmp_path):
     class_folders(tmp_path, ("train", "test"), n=3)
     assert labels(read_listing(tmp_path)) == ["test", "train"]
@@ -138,6 +157,18 @@ class TestTable:
     def test_separators(self, photos, name, mark):
         path = self.write(photos, f"image{mark}label\nred/0.png{mark}x, y\n", name)
         assert labels(read_listing(path)) == ["x, y"]
+
+    def test_quoted_cells_may_hold_anything(self, photos):
+        path = self.write(photos, 'image;label\nred/0.png;"a, b; ""c""\u2028d"\n')
+        (entry,) = read_listing(path).entries
+        assert entry.label.startswith('a, b; "c"')
+
+    def test_paths_that_cannot_be_followed(self, photos):
+        (photos / "loop.png").symlink_to(photos / "loop.png")
+        path = self.write(photos, "image,label\nloop.png,a\nred/0.png,b\nred/1.png,a\n")
+        listing = read_listing(path)
+        refused = [b.file for b in listing.bad] + [e.name for e in listing.entries]
+        assert "loop.png" in refused
 
     def test_named_columns_and_splits(self, photos):
         text = "p,c,s\nred/0.png,a,train\nred/1.png,a,Validation\nblue/0.png,b,test\n"

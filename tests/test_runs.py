@@ -295,3 +295,63 @@ def test_wrong_settings(photos, tmp_path, settings, message):
     with pytest.raises(TltoolError, match=message):
         tltool.adapt(photos, out=tmp_path / "run", store=tmp_path / "s", **settings)
     assert not (tmp_path / "run").exists()
+
+
+def test_forced_run_that_fails_keeps_the_old_one(finished_run, tmp_path):
+    data, result = finished_run
+    copy = shutil.copytree(result.run, tmp_path / "copy")
+    shutil.copytree(data, tmp_path / "photos")
+    for photo in (tmp_path / "photos" / "red").iterdir():
+        photo.write_bytes(b"")
+    with pytest.raises(TltoolError, match="cannot be used"):
+        tltool.adapt(
+            tmp_path / "photos",
+            backbone="cifar-resnet20",
+            out=copy,
+            store=tmp_path / "s",
+            force=True,
+        )
+    assert Run(copy).labels == result.labels
+
+
+def test_evaluate_finds_the_test_images_that_the_run_drew_from_train(tmp_path):
+    class_folders(tmp_path / "data" / "train", n=14)
+    result = tltool.adapt(
+        tmp_path / "data", backbone="cifar-resnet20", out=tmp_path / "run", store=tmp_path / "s"
+    )
+    again = tltool.evaluate(result.run, tmp_path / "data", store=tmp_path / "s")
+    assert again.n_test == result.n_test
+    train = tltool.evaluate(result.run, tmp_path / "data", split="train", store=tmp_path / "s")
+    assert train.n_test == result.n_train - result.n_val
+
+
+def test_check_says_what_adapt_would_refuse(photos, tmp_path):
+    save(photos / "rare" / "0.png", picture(99_999))
+    report = tltool.check(photos, store=tmp_path / "s")
+    assert any("tltool adapt would refuse this: Class 'rare'" in note for note in report.notes)
+
+
+def test_findings_are_told(photos, tmp_path):
+    (photos / "red" / "notes.txt").write_text("x")
+    shutil.copy(photos / "red" / "0.png", photos / "blue" / "copy.png")
+    result = tltool.adapt(
+        photos, backbone="cifar-resnet20", out=tmp_path / "run", store=tmp_path / "s"
+    )
+    told = " ".join(result.notes)
+    assert "1 .txt" in told
+    assert "blue/copy.png = red/0.png" in told
+
+
+def test_report_command_names_the_columns(photos, tmp_path):
+    rows = "".join(f"{c}/{i}.png,{c}\n" for c in ("red", "blue") for i in range(12))
+    (photos / "d.csv").write_text("picture,kind of\n" + rows)
+    result = tltool.adapt(
+        photos / "d.csv",
+        backbone="cifar-resnet20",
+        out=tmp_path / "run",
+        store=tmp_path / "s",
+        image_column="picture",
+        label_column="kind of",
+    )
+    text = (result.run / "report.html").read_text()
+    assert "--image-column picture --label-column &#39;kind of&#39;" in text

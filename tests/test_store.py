@@ -197,3 +197,23 @@ def test_size_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("TLTOOL_STORE_SIZE", "much")
     with pytest.raises(TltoolError, match="TLTOOL_STORE_SIZE"):
         FeatureStore(tmp_path)
+
+
+def test_a_space_keeps_its_number_while_others_trim(tmp_path):
+    """A process may hold a space without features while another one empties the store."""
+    with FeatureStore(tmp_path) as ours, FeatureStore(tmp_path) as theirs:
+        held = ours.space_id(SPACE)
+        theirs.write(theirs.space_id(Space(**(SPACE.__dict__ | {"tap": "x"}))), vectors(0, 10))
+        theirs.trim(0)
+        ours.write(held, vectors(0, 3))
+        other = theirs.space_id(Space(**(SPACE.__dict__ | {"backbone": "other"})))
+        assert other != held
+        assert not theirs.known(other, [key(0)])
+
+
+def test_many_processes_open_a_new_store_at_once(tmp_path):
+    for round_ in range(3):
+        processes = [writer(tmp_path / str(round_), i, 1) for i in range(4)]
+        assert [p.wait(60) for p in processes] == [0] * 4
+        for process in processes:
+            process.stdout.close()
