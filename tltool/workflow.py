@@ -24,7 +24,6 @@ from tltool.data import (
     CheckReport,
     Dataset,
     Example,
-    SplitReport,
     TableColumns,
     UnreadableImageError,
     check_listing,
@@ -34,7 +33,7 @@ from tltool.data import (
 )
 from tltool.evaluation import Evaluation, evaluate_predictions, majority_class
 from tltool.features import FeatureSource, FeatureStore, canvas_batches, default_store_folder
-from tltool.report import PACKAGES, findings_in_words, render_report, report_content
+from tltool.report import PACKAGES, Outcome, findings_in_words, render_report, report_content
 from tltool.results import Prediction, RunResult
 from tltool.runs import Predictor, Run, RunWriter
 from tltool.settings import AdaptSettings
@@ -166,7 +165,8 @@ def adapt(
             bad_files=report.bad_files,
             notes=tuple(notes),
         )
-        _write_run(writer, result, chosen, dataset, fitted, probabilities, report, splits, source)
+        outcome = Outcome(result, chosen, dataset, fitted, probabilities, report, splits, source)
+        _write_run(writer, outcome)
         kept.trim()
     return result
 
@@ -357,45 +357,33 @@ def _test(fitted: FittedClassifier, dataset: Dataset, seed: int) -> tuple[np.nda
     return probabilities, evaluation
 
 
-def _write_run(
-    writer: RunWriter,
-    result: RunResult,
-    settings: AdaptSettings,
-    dataset: Dataset,
-    fitted: FittedClassifier,
-    probabilities: np.ndarray,
-    report: CheckReport,
-    splits: SplitReport,
-    source: FeatureSource,
-) -> None:
+def _write_run(writer: RunWriter, outcome: Outcome) -> None:
     """Every file of the run; the last one says that it is whole."""
-    backbone = source.backbone
+    dataset, backbone = outcome.dataset, outcome.source.backbone
     height, width = backbone.canvas_size
     examples = dataset.of("test")
     writer.write_labels(dataset.labels)
     writer.write_dataset((e.name, e.label, e.split, e.hash.hex()) for e in dataset.examples)
-    writer.write_predictions([(e.name, e.label) for e in examples], probabilities, dataset.labels)
-    writer.write_model(fitted.build_model())
+    writer.write_predictions(
+        [(e.name, e.label) for e in examples], outcome.probabilities, dataset.labels
+    )
+    writer.write_model(outcome.fitted.build_model())
     k = len(dataset.labels)
     writer.update(
-        result.as_json()
+        outcome.result.as_json()
         | {
             "classes": k,
             "majority": majority_class(dataset.targets(dataset.of("train", "val")), k),
             "canvas": {"height": height, "width": width},
             "weights": {"source": backbone.weights.source, "sha256": backbone.weights.hash},
-            "choices": fitted.choices,
-            "check": asdict(report),
-            "splits": asdict(splits),
+            "choices": outcome.fitted.choices,
+            "check": asdict(outcome.check),
+            "splits": asdict(outcome.splits),
             "versions": {name: version(name) for name in PACKAGES}
             | {"python": platform.python_version()},
         }
     )
-    writer.write_report(
-        render_report(
-            report_content(result, settings, dataset, fitted, probabilities, report, splits, source)
-        )
-    )
+    writer.write_report(render_report(report_content(outcome)))
     writer.finish()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from tltool.results import RunResult
 from tltool.settings import AdaptSettings
 from tltool.strategies import FittedClassifier
 
-__all__ = ["PACKAGES", "findings_in_words", "report_content"]
+__all__ = ["PACKAGES", "Outcome", "findings_in_words", "report_content"]
 
 # Those whose version may change a figure.
 PACKAGES = ("tltool", "keras", "tensorflow", "numpy", "openvino", "pillow", "simplejpeg")
@@ -50,25 +50,43 @@ def _few(items: Sequence[str], most: int = 5) -> str:
     return ", ".join(items[:most]) + more
 
 
-def report_content(
-    result: RunResult,
-    settings: AdaptSettings,
-    dataset: Dataset,
-    fitted: FittedClassifier,
-    probabilities: np.ndarray,
-    report: CheckReport,
-    splits: SplitReport,
-    source: FeatureSource,
-) -> ReportContent:
+@dataclass(frozen=True)
+class Outcome:
+    """Everything about an adaptation that its run folder tells.
+
+    Args:
+        result: what the caller gets.
+        settings: what was asked for.
+        dataset: with its splits.
+        fitted: the classifier.
+        probabilities: of the test images, `(n_test, k)`, float32.
+        check: data findings.
+        splits: how the splits came about.
+        source: where the features came from.
+    """
+
+    result: RunResult
+    settings: AdaptSettings
+    dataset: Dataset
+    fitted: FittedClassifier
+    probabilities: np.ndarray
+    check: CheckReport
+    splits: SplitReport
+    source: FeatureSource
+
+
+def report_content(outcome: Outcome) -> ReportContent:
     """What the report of a run shows."""
-    predicted = probabilities.argmax(axis=1)
+    result, dataset, source = outcome.result, outcome.dataset, outcome.source
+    report, splits = outcome.check, outcome.splits
+    predicted = outcome.probabilities.argmax(axis=1)
     mistakes = [
         Mistake(e.path, e.name, e.label, dataset.labels[p], float(row[p]))
-        for e, p, row in zip(dataset.of("test"), predicted, probabilities, strict=True)
+        for e, p, row in zip(dataset.of("test"), predicted, outcome.probabilities, strict=True)
         if dataset.labels[p] != e.label
     ]
     preset, weights = source.backbone.preset, source.backbone.weights
-    choices = {k: v for k, v in fitted.choices.items() if k != "cross_validation"}
+    choices = {k: v for k, v in outcome.fitted.choices.items() if k != "cross_validation"}
     rows = [
         ("Strategy", result.strategy),
         *((name[:1].upper() + name[1:], str(value)) for name, value in choices.items()),
@@ -86,7 +104,7 @@ def report_content(
     run = shlex.quote(str(result.run))
     columns = "".join(
         f" --{name}-column {shlex.quote(value)}"
-        for name, value in asdict(settings.columns).items()
+        for name, value in asdict(outcome.settings.columns).items()
         if value is not None
     )
     return ReportContent(
