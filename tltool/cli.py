@@ -28,6 +28,7 @@ app = typer.Typer(
     epilog="Start with: tltool demo, then: tltool adapt PHOTOS (a folder with one folder a class).",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # help in rich's frames takes three times as long
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -191,7 +192,11 @@ def adapt(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Adapt a pretrained network to images, evaluate it on some held out, and save it."""
+    """Adapt a pretrained network to your images.
+
+    Checks and splits the images, extracts features (once: they are stored), fits a classifier on
+    them, evaluates it on images held out, and writes a run folder with a report.
+    """
     from tltool.workflow import adapt as adapt_network
 
     result = adapt_network(
@@ -228,7 +233,11 @@ def check(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Find unreadable files, duplicates and contradictions in a data set."""
+    """Find what is wrong with a data set.
+
+    Unreadable files, identical and nearly identical ones, contradicting labels, classes that are
+    too small.
+    """
     from dataclasses import asdict
 
     from tltool.workflow import check as check_data
@@ -332,7 +341,11 @@ def demo(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Adapt the embedded network to 1,797 handwritten digits; needs no network connection."""
+    """Try it all on handwritten digits.
+
+    Writes the 1,797 digits of scikit-learn as image files and adapts the embedded network to them;
+    needs no network connection.
+    """
     from tltool.demo import run_demo
 
     result = run_demo(out)
@@ -391,7 +404,7 @@ def store_prune(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Remove the features that were used longest ago."""
+    """Remove what was used longest ago."""
     from tltool.features import FeatureStore, default_store_folder
 
     limit = _bytes(max_size) if max_size else None
