@@ -203,3 +203,9 @@ def test_many_like_pictures_are_one_group(tmp_path):
     dataset, report = checked(tmp_path)
     assert len(report.near_duplicates[0]) == 30
     assert len({e.group for e in dataset.examples if e.label == "a"}) == 1
+
+
+def test_class_whose_images_all_belong_to_another(photos):
+    (photos / "twin").symlink_to(photos / "red")
+    with pytest.raises(TltoolError, match="all are identical to images of other classes"):
+        checked(photos)

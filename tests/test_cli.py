@@ -233,7 +233,7 @@ def test_interrupt_and_again(tmp_path):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error.splitlines()[-1].startswith("Interrupted; what was computed is kept")
+    assert error.splitlines()[-1].startswith("Interrupted; what was stored is kept")
     assert "Traceback" not in error
     assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "running"
     assert "was not finished" in sentence(tltool("predict", tmp_path / "run", photos))

@@ -26,7 +26,7 @@ def test_class_folders(photos):
     assert labels(listing) == ["blue", "green", "red"]
     assert len(listing.entries) == 37
     assert dict(listing.ignored) == {".txt": 1, "": 1, "hidden": 1}
-    assert any("outside any class folder" in note for note in listing.notes)
+    assert any("Outside any class folder" in note for note in listing.notes)
     assert any("empty" in note for note in listing.notes)
 
 

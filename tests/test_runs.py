@@ -355,3 +355,61 @@ def test_report_command_names_the_columns(photos, tmp_path):
     )
     text = (result.run / "report.html").read_text()
     assert "--image-column picture --label-column &#39;kind of&#39;" in text
+
+
+def test_pipe_is_refused_not_waited_for(finished_run, tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe.jpg")
+    predictions, bad = tltool.predict(finished_run[1].run, tmp_path / "pipe.jpg")
+    assert predictions == []
+    assert [b.reason for b in bad] == ["is neither a file nor a folder"]
+
+
+def test_empty_path_is_not_the_current_folder(finished_run):
+    with pytest.raises(TltoolError, match="path is empty"):
+        tltool.predict(finished_run[1].run, [""])
+    with pytest.raises(TltoolError, match="path is empty"):
+        tltool.adapt("", backbone="cifar-resnet20")
+
+
+def test_cache_that_cannot_be_written_is_done_without(finished_run, tmp_path, monkeypatch):
+    data, result = finished_run
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("TLTOOL_CACHE", str(tmp_path / "file"))
+    predictions, _ = tltool.predict(result.run, next(data.rglob("*.png")))
+    assert len(predictions) == 1
+
+
+def test_evaluate_counts_the_images_of_its_own_data(finished_run, tmp_path):
+    class_folders(tmp_path / "d", n=4, start=700)
+    result = tltool.evaluate(finished_run[1].run, tmp_path / "d", store=tmp_path / "s")
+    assert (result.n_images, result.n_test, result.warnings) == (12, 12, ())
+
+
+def test_default_backbone_says_which_weights_are_missing(photos, tmp_path, monkeypatch):
+    from tltool import workflow
+    from tltool.backbones import WeightsMissingError
+    from tltool.workflow import AdaptSettings, _choose_backbone
+
+    def only_mobilenet(name, *arguments):
+        if name == "resnet50":
+            raise WeightsMissingError("none")
+        return name
+
+    monkeypatch.setattr(workflow, "Backbone", only_mobilenet)
+    warnings = []
+    assert _choose_backbone(AdaptSettings(), warnings) == "mobilenet-0.25"
+    assert "weights of resnet50 could not be had, so mobilenet-0.25" in warnings[0]
+
+
+def test_demo_writes_to_no_foreign_folder(finished_run, tmp_path):
+    from tltool.demo import run_demo
+
+    data, result = finished_run
+    with pytest.raises(TltoolError, match="other than a demonstration"):
+        run_demo(data)
+    shutil.copytree(result.run, tmp_path / "run")
+    with pytest.raises(TltoolError, match="other than a demonstration"):
+        run_demo(tmp_path)
+    assert not (tmp_path / "digits").exists()

@@ -217,3 +217,9 @@ def test_many_processes_open_a_new_store_at_once(tmp_path):
         assert [p.wait(60) for p in processes] == [0] * 4
         for process in processes:
             process.stdout.close()
+
+
+def test_store_that_is_not_there_is_not_made_by_looking(tmp_path):
+    with pytest.raises(TltoolError, match="There is no feature store"):
+        FeatureStore(tmp_path / "none", create=False)
+    assert not (tmp_path / "none").exists()

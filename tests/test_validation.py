@@ -16,7 +16,7 @@ from tltool._validation import (
 def test_unknown_option_offers_the_nearest():
     with pytest.raises(TltoolError, match="Unknown backbone 'resnet5': did you mean 'resnet50'"):
         check_option("backbone", "resnet5", ["resnet50", "vgg16"])
-    assert nearest("zzz", ["b", "a"]) == "known are a, b."
+    assert nearest("zzz", ["b", "a"]) == "known: a, b."
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.1, float("nan")])

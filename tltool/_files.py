@@ -15,6 +15,7 @@ import platformdirs
 __all__ = [
     "atomic_path",
     "cache_folder",
+    "counted",
     "natural_key",
     "printable",
     "sha256_of",
@@ -58,6 +59,11 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sort key under which "2" comes before "10"."""
     parts = re.split(r"([0-9]+)", text)
     return [(1, 0, part) if i % 2 == 0 else (0, int(part), part) for i, part in enumerate(parts)]
+
+
+def counted(n: int, one: str, several: str = "") -> str:
+    """A number with its noun: "1 group", "2 groups"."""
+    return f"{n:,} {one if n == 1 else several or one + 's'}"
 
 
 def printable(text: str) -> str:

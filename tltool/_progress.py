@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
 
-__all__ = ["progress", "show_progress"]
+__all__ = ["open_progress", "progress", "show_progress"]
 
 _shown = True
 
@@ -15,6 +18,16 @@ def show_progress(shown: bool) -> None:
     """Turn the bars on or off for this process; they only show where standard error is a screen."""
     global _shown
     _shown = shown
+
+
+@contextmanager
+def open_progress() -> Iterator[TextIO]:
+    """Where another library's progress may be written: standard error, or nowhere."""
+    if _shown and sys.stderr.isatty():
+        yield sys.stderr
+        return
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        yield nowhere
 
 
 @contextmanager

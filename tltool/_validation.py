@@ -18,10 +18,10 @@ class TltoolError(ValueError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known names closest to a mistaken one, as a phrase: "did you mean 'a' or 'b'?"."""
     known = list(known)
-    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(repr(match) for match in close) + "?"
-    return "known are " + ", ".join(sorted(known)) + "."
+    return "known: " + ", ".join(sorted(known)) + "."
 
 
 def check_option(argument: str, value: str, known: Iterable[str]) -> str:
@@ -40,7 +40,7 @@ def check_fraction(argument: str, value: float, *, zero: bool) -> float:
     """The value if it is a share below 1, and above 0 unless `zero` allows that."""
     if not (0.0 < value < 1.0 or (zero and value == 0.0)):
         wanted = "at least 0 and below 1" if zero else "above 0 and below 1"
-        raise TltoolError(f"{argument} must be a fraction {wanted}, got {value:g}; try 0.2.")
+        raise TltoolError(f"{argument} must be a fraction {wanted} (such as 0.2), got {value:g}.")
     return float(value)
 
 

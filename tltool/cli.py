@@ -22,6 +22,8 @@ __all__ = ["app", "main"]
 
 _INTERRUPTED = 130
 
+_METRIC_NAMES = {"macro_f1": "Macro F1"}
+
 app = typer.Typer(
     name="tltool",
     help="Transfer learning for Keras: from a folder of photos to a saved, evaluated model.",
@@ -127,7 +129,7 @@ def _explained(command: Callable[..., None]) -> Callable[..., None]:
             _show_progress(not options.get("quiet", False))
             command(**options)
         except KeyboardInterrupt:
-            _say("Interrupted; what was computed is kept, and the same command goes on from there.")
+            _say("Interrupted; what was stored is kept, and the same command goes on from there.")
             _leave(_INTERRUPTED)
         except BrokenPipeError:  # the reader of a pipe has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -366,7 +368,7 @@ def store_info(
 
     from tltool.features import FeatureStore, default_store_folder
 
-    with FeatureStore(store or default_store_folder()) as opened:
+    with FeatureStore(store or default_store_folder(), create=False) as opened:
         info = opened.info()
     if json:
         _print_json(asdict(info))
@@ -380,7 +382,7 @@ def store_info(
         table.add_row(
             f"{space['backbone']} ({space['weights'][:8]})",
             space["tap"],
-            space["precision"],
+            f"{space['precision']} {space['engine']}",
             f"{space['images']:,}",
             _size(space["bytes"]),
             space["last_used"],
@@ -408,7 +410,7 @@ def store_prune(
     from tltool.features import FeatureStore, default_store_folder
 
     limit = _bytes(max_size) if max_size else None
-    with FeatureStore(store or default_store_folder()) as opened:
+    with FeatureStore(store or default_store_folder(), create=False) as opened:
         freed = opened.trim(limit)
         info = opened.info()
     if json:
@@ -482,16 +484,14 @@ def _print_result(result: RunResult, *, json: bool, quiet: bool) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     bad = f", {len(result.bad_files)} unreadable" if result.bad_files else ""
-    table.add_row(
-        "Found", f"{result.n_train + result.n_test:,} images of {len(result.labels)} classes{bad}"
-    )
+    table.add_row("Found", f"{result.n_images:,} images of {len(result.labels)} classes{bad}")
     table.add_row("Backbone", result.backbone)
     table.add_row("Strategy", result.strategy)
     table.add_row("Fitted on", f"{result.n_train:,} images ({result.n_val:,} for validation)")
     table.add_row("Tested on", f"{result.n_test:,} images")
     for name, interval in result.evaluation.metrics.items():
         table.add_row(
-            name.replace("_", " ").capitalize(),
+            _METRIC_NAMES.get(name, name.replace("_", " ").capitalize()),
             f"{interval.value:.3f}   95 % interval {interval.low:.3f} to {interval.high:.3f}",
         )
     baselines = result.evaluation.baselines
@@ -536,7 +536,7 @@ def _print_check(report: CheckReport) -> None:
         if len(groups) > 10:
             table.add_row("", f"and {len(groups) - 10} more (--json shows all)")
     if report.leaks:
-        table.add_row("Copies across splits", f"{len(report.leaks)} left out of training")
+        table.add_row("Copies across splits", f"{len(report.leaks)} left out of the earlier splits")
     for note in report.notes:
         table.add_row("Note", escape(note))
     _print_rich(table)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tltool._validation import storage_error
+from tltool._validation import TltoolError, storage_error
 from tltool.results import RunResult
 from tltool.workflow import adapt
 
@@ -51,21 +51,30 @@ def run_demo(folder: Path, seed: int = 0) -> RunResult:
         seed: of the splits.
     """
     data, run = folder / "digits", folder / "run"
+    _refuse_foreign(folder, data)
     write_digits(data)
     return adapt(
         data,
         backbone="cifar-resnet20",
         out=run,
         store=folder / "store",
-        force=_is_own(run, data),
+        force=True,
         seed=seed,
     )
 
 
-def _is_own(run: Path, data: Path) -> bool:
-    """Whether a run folder comes from an earlier demonstration, and may be replaced."""
+def _refuse_foreign(folder: Path, data: Path) -> None:
+    """Only a new folder, an empty one, or an earlier demonstration's is written to."""
+    names = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+    known = names <= {"digits", "run", "store"}
     try:
-        facts = json.loads((run / "run.json").read_text("utf-8"))
-        return facts["settings"]["data"] == str(data)
+        facts = json.loads((folder / "run" / "run.json").read_text("utf-8"))
+        known = known and facts["settings"]["data"] == str(data)
+    except FileNotFoundError:
+        known = known and "run" not in names
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        known = False
+    if not known:
+        raise TltoolError(
+            f"{folder} holds something other than a demonstration; name a new folder with --out."
+        )

@@ -25,10 +25,12 @@ class RunResult:
         n_train: images that the final classifier was fitted on, validation images included.
         n_val: how many of them are of the validation split.
         n_test: images that the figures are from.
+        n_images: usable images in the data.
         evaluation: the figures.
         seconds: time for check, extract, fit and evaluate.
         bad_files: files that were skipped, and why.
-        notes: what the user should know, a sentence each.
+        warnings: what puts the figures in doubt, a sentence each.
+        notes: what the checks left out or moved, a sentence each.
     """
 
     run: Path
@@ -38,9 +40,11 @@ class RunResult:
     n_train: int
     n_val: int
     n_test: int
+    n_images: int
     evaluation: Evaluation
     seconds: dict[str, float]
     bad_files: tuple[BadFile, ...]
+    warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:

@@ -292,13 +292,14 @@ def _read_head(path: Path) -> LinearHead | None:
 
 
 def _keep_head(head: LinearHead, path: Path) -> None:
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             save_file({"kernel": head.kernel, "bias": head.bias}, temporary)
-    except OSError:  # a full or read-only cache costs time, nothing else
+    except (OSError, SafetensorError):  # a full or read-only cache costs time, nothing else
         return
 
 

@@ -128,15 +128,15 @@ def adapt(
     """
     chosen = _settings(settings)
     clock = _Clock()
-    notes: list[str] = []
-    backbone = _choose_backbone(chosen, notes)
-    for note in notes:
-        _log.warning(note)
+    with clock.phase("check"):
+        listing = read_listing(data, chosen.columns)
+    warnings: list[str] = []
+    backbone = _choose_backbone(chosen, warnings)
+    for warning in warnings:
+        _log.warning(warning)
     with FeatureStore(store or default_store_folder()) as kept:
         source = FeatureSource(backbone, kept, chosen.engine, chosen.precision)
         facts = _settings_facts(data, chosen, source)
-        with clock.phase("check"):
-            listing = read_listing(data, chosen.columns)
         folder = Path(out).expanduser() if out else _free_folder(data, backbone, facts)
         RunWriter.refuse_existing(folder, facts, force=force)
         with clock.phase("check"):
@@ -144,7 +144,6 @@ def adapt(
             dataset, splits = split_dataset(
                 checked, seed=chosen.seed, test=chosen.test, val=chosen.val
             )
-        notes += findings_in_words(report, splits)
         writer = RunWriter(folder, facts, force=force)
         with clock.phase("extract"):
             source.features(dataset.examples)
@@ -160,10 +159,12 @@ def adapt(
             n_train=len(dataset.of("train", "val")),
             n_val=len(dataset.of("val")),
             n_test=evaluation.n,
+            n_images=report.n_images,
             evaluation=evaluation,
             seconds=clock.seconds,
             bad_files=report.bad_files,
-            notes=tuple(notes),
+            warnings=tuple(warnings),
+            notes=tuple(findings_in_words(report, splits)),
         )
         outcome = Outcome(result, chosen, dataset, fitted, probabilities, report, splits, source)
         _write_run(writer, outcome)
@@ -206,9 +207,9 @@ def evaluate(
         dataset, report = check_listing(
             listing, bad_images=bad_images, cache=cache, for_training=False
         )
-    examples, notes = _examples_to_score(loaded, dataset, split)
-    for note in notes:
-        _log.warning(note)
+    examples, warnings = _examples_to_score(loaded, dataset, split)
+    for warning in warnings:
+        _log.warning(warning)
     with clock.phase("extract"):
         predictor = loaded.predictor(engine)
         probabilities = _probabilities(predictor, loaded.canvas_size, examples)
@@ -227,16 +228,18 @@ def evaluate(
         n_train=facts["n_train"],
         n_val=facts["n_val"],
         n_test=evaluation.n,
+        n_images=report.n_images,
         evaluation=evaluation,
         seconds=clock.seconds,
         bad_files=report.bad_files,
-        notes=tuple(notes),
+        warnings=tuple(warnings),
+        notes=report.notes,
     )
 
 
 def predict(
     run: str | Path,
-    paths: Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
     *,
     top_k: int = 3,
     engine: str = "auto",
@@ -245,7 +248,7 @@ def predict(
 
     Args:
         run: a finished run folder.
-        paths: files, folders (searched in full) and patterns such as `*.jpg`.
+        paths: one or several files, folders (searched in full) and patterns such as `*.jpg`.
         top_k: classes an image, at most as many as there are.
         engine: "auto", "keras" or "openvino".
 
@@ -296,23 +299,32 @@ def _settings(given: dict[str, Any]) -> AdaptSettings:
     return AdaptSettings(**given)
 
 
-def _choose_backbone(settings: AdaptSettings, notes: list[str]) -> Backbone:
-    """The backbone asked for, or the best whose weights can be had; says so in `notes`."""
+def _choose_backbone(settings: AdaptSettings, warnings: list[str]) -> Backbone:
+    """The backbone asked for, or the best whose weights can be had; says so in `warnings`."""
     if settings.backbone is not None:
         if settings.weights == "none":
-            notes.append("The weights are random: figures show what the network's shape is worth.")
+            warnings.append("The weights are random: figures tell what the bare network is worth.")
         return Backbone(settings.backbone, settings.weights, settings.seed)
     if settings.weights not in (None, "imagenet"):
         raise TltoolError(
             f"--weights {settings.weights} needs --backbone to say for which network: one of "
             f"{', '.join(backbone_names())}."
         )
+    missing: list[str] = []
     for name in _PREFERRED_BACKBONES:
         try:
-            return Backbone(name)
+            found = Backbone(name)
         except WeightsMissingError as error:
             _log.debug("%s", error)
-    notes.append(
+            missing.append(name)
+            continue
+        if missing:
+            warnings.append(
+                f"The weights of {', '.join(missing)} could not be had, so {name} was taken; name "
+                "one with --backbone to see where they were looked for."
+            )
+        return found
+    warnings.append(
         f"No ImageNet weights could be had, so the embedded {_EMBEDDED_BACKBONE} was taken; it "
         "suits images of about 32 pixels, and larger photos lose most of their detail. Put the "
         f"weights of {_PREFERRED_BACKBONES[0]} into a folder named by TLTOOL_WEIGHTS for better "
@@ -414,13 +426,14 @@ def _examples_to_score(
             f"{dataset.source} has no image of split {split!r}; use --split all to score all of it."
         )
     fitted_on = sum(e.hash.hex() in seen for e in examples)
-    notes = []
+    warnings = []
     if fitted_on:
-        notes.append(
+        remedy = "; score the others with --split test" if split == "all" else ""
+        warnings.append(
             f"{fitted_on} of these {len(examples)} images are among those the run was fitted on, "
-            "so the figures flatter it; score the others with --split test."
+            f"so the figures flatter it{remedy}."
         )
-    return examples, notes
+    return examples, warnings
 
 
 def _probabilities(

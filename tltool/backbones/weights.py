@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import numpy as np
 from tltool._files import sha256_of
 from tltool._keras import import_keras
 from tltool._presets import BackbonePreset, packaged_weights
+from tltool._progress import open_progress
 from tltool._validation import TltoolError
 
 if TYPE_CHECKING:
@@ -80,6 +80,10 @@ def find_weights(preset: BackbonePreset, weights: str | None = None, seed: int =
             )
         return _packaged(preset) if preset.packaged else _official(preset)
     path = Path(weights).expanduser()
+    if path.is_dir():
+        raise TltoolError(
+            f"--weights {weights} is a folder; name a file in it, or set TLTOOL_WEIGHTS to it."
+        )
     if not path.is_file():
         raise TltoolError(
             f"--weights {weights}: no such file; expected imagenet, none, or a weights file."
@@ -190,7 +194,8 @@ def _download(preset: BackbonePreset) -> None:
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_DOWNLOAD_PATIENCE)
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # Keras prints its progress
+        # Keras prints its progress
+        with open_progress() as screen, contextlib.redirect_stdout(screen):
             getattr(keras.applications, preset.builder)(
                 include_top=False,
                 weights="imagenet",

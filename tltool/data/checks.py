@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from tltool._cores import cores
-from tltool._files import natural_key
+from tltool._files import counted, natural_key
 from tltool._progress import progress
 from tltool._validation import TltoolError, check_option
 from tltool.data.dataset import Dataset, Example
@@ -115,7 +115,7 @@ def check_listing(
     _refuse_bad(listing, bad, bad_images)
 
     readable = [s for s in seen if not s.reason]
-    contradictions = _contradicting_hashes(readable)
+    contradictions = _contradictions(readable)
     used = [s for s in readable if s.hash not in contradictions]
     used, leaks = _without_leaks(used)
     hashes = {s.hash: s.inspection.perceptual_hash for s in used if s.inspection}
@@ -139,7 +139,7 @@ def check_listing(
     if not examples:
         raise TltoolError(f"{listing.source} has no usable image left after the checks.")
     if for_training:
-        _refuse_classes(dataset, listing)
+        _refuse_classes(dataset, listing, contradictions.values())
     sizes = sorted(
         ((s.inspection.width, s.inspection.height) for s in used if s.inspection),
         key=lambda size: size[0] * size[1],
@@ -239,13 +239,18 @@ def _refuse_bad(listing: Listing, bad: Sequence[BadFile], bad_images: str) -> No
         )
 
 
-def _refuse_classes(dataset: Dataset, listing: Listing) -> None:
+def _refuse_classes(dataset: Dataset, listing: Listing, contradictions: Iterable[set[str]]) -> None:
     if len(dataset.labels) < 2:
         raise TltoolError(
             f"{dataset.source} has one class, {dataset.labels[0]!r}; a classifier needs at least "
             "two, each in a folder of its own."
         )
     gone = sorted({e.label for e in listing.entries} - set(dataset.labels))
+    if gone and any(gone[0] in labels for labels in contradictions):
+        raise TltoolError(
+            f"Class {gone[0]!r} has no image left: all are identical to images of other classes; "
+            "remove the copies from one of them."
+        )
     if gone:
         raise TltoolError(f"Class {gone[0]!r} has no usable image; add some, or remove the class.")
     if "train" in dataset.given_splits:
@@ -259,11 +264,12 @@ def _refuse_classes(dataset: Dataset, listing: Listing) -> None:
             )
 
 
-def _contradicting_hashes(seen: Sequence[_Seen]) -> set[bytes]:
+def _contradictions(seen: Sequence[_Seen]) -> dict[bytes, set[str]]:
+    """The labels of identical files, by hash, where they have several."""
     labels = defaultdict(set)
     for s in seen:
         labels[s.hash].add(s.entry.label)
-    return {h for h, named in labels.items() if len(named) > 1}
+    return {h: named for h, named in labels.items() if len(named) > 1}
 
 
 def _without_leaks(seen: Sequence[_Seen]) -> tuple[list[_Seen], list[str]]:
@@ -306,12 +312,12 @@ def _notes(dataset: Dataset, listing: Listing) -> Iterator[str]:
         splits_of[e.group].add(e.split)
     mixed = sum(len(labels) > 1 for labels in labels_of.values())
     if mixed:
-        yield f"{mixed} groups of near-duplicates carry different labels; look at them."
+        yield f"Near-duplicates with different labels: {counted(mixed, 'group')}; look at them."
     across = sum(len(splits) > 1 for splits in splits_of.values())
     if across:
         yield (
-            f"{across} groups of near-duplicates lie in several of the given splits; figures on "
-            "them flatter the model."
+            f"Near-duplicates in several of the given splits: {counted(across, 'group')}; figures "
+            "on them flatter the model."
         )
     lacking = {
         split: sorted(set(dataset.labels) - {e.label for e in dataset.of(split)}, key=natural_key)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tltool._files import natural_key, printable
+from tltool._files import counted, natural_key, printable
 from tltool._validation import TltoolError
 from tltool.data.listing import IMAGE_SUFFIXES, SPLITS, BadFile, Entry, Listing
 
@@ -77,7 +77,7 @@ def list_class_folders(root: Path) -> Listing:
     notes = [*_empty_folders(root, tops, entries, found.bad, is_split)]
     if loose:
         notes.append(
-            f"{len(loose)} images outside any class folder were left out, such as "
+            f"Outside any class folder, and left out: {counted(len(loose), 'image')}, such as "
             f"{_name(loose[0], root)!r}."
         )
     return Listing(str(root), tuple(entries), tuple(found.bad), ignored, tuple(notes))
@@ -201,4 +201,5 @@ def _empty_folders(
     used |= {Path(b.file).parts[:depth] for b in bad}
     empty = [_name(p, root) for p in classes if p.relative_to(root).parts not in used]
     if empty:
-        yield f"{len(empty)} folders without images were left out: {', '.join(empty[:5])}."
+        names = ", ".join(empty[:5])
+        yield f"Without images, and left out: {counted(len(empty), 'folder')}, {names}."

@@ -67,7 +67,7 @@ def _read_path(path: Path, columns: TableColumns) -> Listing:
     raise TltoolError(f"{path} does not exist{_similar(path)}")
 
 
-def image_files(paths: Sequence[str | Path]) -> tuple[list[Path], list[BadFile]]:
+def image_files(paths: str | Path | Sequence[str | Path]) -> tuple[list[Path], list[BadFile]]:
     """The image files among files, folders (searched in full) and patterns such as `*.jpg`.
 
     Returns:
@@ -76,6 +76,7 @@ def image_files(paths: Sequence[str | Path]) -> tuple[list[Path], list[BadFile]]
     Raises:
         TltoolError: a path does not exist, or none holds an image.
     """
+    paths = [paths] if isinstance(paths, str | Path) else paths
     files: list[Path] = []
     bad: list[BadFile] = []
     for given in paths:
@@ -83,7 +84,7 @@ def image_files(paths: Sequence[str | Path]) -> tuple[list[Path], list[BadFile]]
             found = _find(Path(given).expanduser())
         files.extend(found.files)
         bad.extend(found.bad)
-    if not files:
+    if not files and not bad:
         raise TltoolError(f"{', '.join(str(p) for p in paths)}: no image file there.")
     return files, bad
 
@@ -95,7 +96,10 @@ def _find(path: Path) -> Found:
         images = [f for f in found.files if f.suffix.lower() in IMAGE_SUFFIXES]
         if others := len(found.files) - len(images) + found.hidden:
             _log.warning("%s: %d files that are no images were left out", path, others)
-        return Found(images, found.bad)
+        bad = [BadFile(printable(str(path / b.file)), b.reason) for b in found.bad]
+        return Found(images, bad)
+    if path.exists() and not path.is_file():
+        return Found([], [BadFile(printable(str(path)), "is neither a file nor a folder")])
     if path.exists():
         return Found([path])
     if matches := sorted(_expand(path)):
@@ -106,6 +110,8 @@ def _find(path: Path) -> Found:
 @contextmanager
 def _explained(data: str | Path) -> Iterator[None]:
     """What the system says of a path that it cannot follow, as one sentence."""
+    if not str(data):
+        raise TltoolError("The path is empty; name a file or a folder.")
     try:
         yield
     except TltoolError:

@@ -39,6 +39,7 @@ def list_table(
     folder = table.parent.resolve()
     entries: dict[tuple[Path, str, str], Entry] = {}
     bad = []
+    repeated = 0
     for line, row in rows:
         name = (row.get(image) or "").strip()
         text = (row.get(label) or "").strip()
@@ -59,7 +60,8 @@ def list_table(
             continue
         given = _split(table, line, row, split) if split else ""
         named = printable(unicodedata.normalize("NFC", text))
-        entries.setdefault((path, named, given), Entry(path, printable(name), named, given))
+        repeated += (path, named, given) in entries
+        entries[path, named, given] = Entry(path, printable(name), named, given)
     if not entries and not bad:
         raise TltoolError(f"{table} has a header but no rows; expected one for each image.")
     if split and entries and not any(e.split == "train" for e in entries.values()):
@@ -69,6 +71,8 @@ def list_table(
         key=lambda e: (SPLITS.index(e.split) if e.split else 0, natural_key(e.name)),
     )
     notes = []
+    if repeated:
+        notes.append(f"Rows that repeat another one, and count once: {repeated}.")
     if split is None and "split" in header:
         notes.append("The table's column 'split' was not used; name it with --split-column split.")
     return Listing(str(table), tuple(ordered), tuple(bad), {}, tuple(notes))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from tltool._files import cache_folder, natural_key, printable
 from tltool._keras import import_keras
-from tltool._progress import progress
+from tltool._progress import open_progress, progress
 from tltool._validation import TltoolError, storage_error
 from tltool.data.folder import split_name
 from tltool.data.listing import SPLITS, Entry, Listing
@@ -73,7 +72,7 @@ def _prepared(data: str, name: str) -> Any:
     import tensorflow_datasets as tfds
 
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # it prints its progress
+        with open_progress() as screen, contextlib.redirect_stdout(screen):
             builder = tfds.builder(name)
             builder.download_and_prepare()
     except Exception as error:  # tfds, its file systems and its downloader raise many kinds

@@ -124,6 +124,7 @@ class FeatureStore:
     Args:
         folder: where `features.sqlite` lies or will lie; made if it is not there.
         max_bytes: beyond this, `trim` removes what was used longest ago.
+        create: make a new store where there is none.
 
     Raises:
         TltoolError: the folder cannot be used, or holds something else.
@@ -134,8 +135,14 @@ class FeatureStore:
         ...     store.write(space, {b"h" * 32: np.zeros(2048, np.float32)})
     """
 
-    def __init__(self, folder: str | Path, max_bytes: int | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, max_bytes: int | None = None, *, create: bool = True
+    ) -> None:
         self.path = Path(folder) / _FILE
+        if not create and not self.path.is_file():
+            raise TltoolError(
+                f"There is no feature store in {folder}; name its folder with --store."
+            )
         self.max_bytes = _max_bytes() if max_bytes is None else max_bytes
         with self._explained("open"):
             self.path.parent.mkdir(parents=True, exist_ok=True)

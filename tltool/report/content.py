@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tltool._files import counted
 from tltool.data import CheckReport, Dataset, SplitReport
 from tltool.features import FeatureSource
 from tltool.report.html import Mistake, ReportContent
@@ -29,17 +30,18 @@ def findings_in_words(report: CheckReport, splits: SplitReport) -> list[str]:
     if report.ignored:
         kinds = ", ".join(f"{n} {k or 'without extension'}" for k, n in report.ignored.items())
         notes.append(f"Files that are no images were left out: {kinds}.")
-    for groups, what in (
-        (report.contradictions, "groups of identical files carry different labels; none is used"),
-        (report.duplicates, "groups of identical files share a split"),
-        (report.near_duplicates, "groups of near-duplicates share a split where none was given"),
+    for what, groups in (
+        ("Identical files with different labels, none of them used", report.contradictions),
+        ("Identical files, kept together", report.duplicates),
+        ("Near-duplicates, kept together where no split was given", report.near_duplicates),
     ):
         if groups:
-            notes.append(f"{len(groups)} {what}, such as {' = '.join(groups[0][:3])}.")
+            more = " ..." if len(groups[0]) > 3 else ""
+            first = " = ".join(groups[0][:3]) + more
+            notes.append(f"{what}: {counted(len(groups), 'group')}, the first is {first}.")
     if report.leaks:
-        notes.append(
-            f"{len(report.leaks)} exact copies of test or validation images left the splits before."
-        )
+        copies = counted(len(report.leaks), "exact copy", "exact copies")
+        notes.append(f"{copies} of test or validation images left out of the earlier splits.")
     if splits.moved:
         notes.append(f"Classes given an image in a split they had none in: {_few(splits.moved)}.")
     return notes
@@ -99,8 +101,6 @@ def report_content(outcome: Outcome) -> ReportContent:
         *((f"Seconds to {name}", f"{s:.1f}") for name, s in result.seconds.items()),
         *((name, version(name)) for name in PACKAGES),
     ]
-    said_below = {*findings_in_words(report, splits)}
-    warnings = [note for note in result.notes if note not in said_below]
     run = shlex.quote(str(result.run))
     columns = "".join(
         f" --{name}-column {shlex.quote(value)}"
@@ -115,7 +115,7 @@ def report_content(outcome: Outcome) -> ReportContent:
             ("Classes", str(len(dataset.labels))),
             ("Run", str(result.run)),
         ],
-        warnings=warnings,
+        warnings=result.warnings,
         labels=dataset.labels,
         evaluation=result.evaluation,
         check=report,
