@@ -17,7 +17,7 @@ import numpy as np
 
 from tltool.backbones import Backbone
 from tltool.data import Dataset, Example, check_listing, read_listing
-from tltool.features import FeatureSource, FeatureStore, default_store_folder
+from tltool.features import FeatureSource, FeatureStore
 from tltool.metrics import mean_class_accuracy
 from tltool.strategies import STRATEGIES
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--weights")
     parser.add_argument("--strategy", default="off-the-shelf", choices=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--store", type=Path, default=default_store_folder())
+    parser.add_argument("--store", type=Path)
     options = parser.parse_args()
 
     figures = []

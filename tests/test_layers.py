@@ -21,7 +21,7 @@ LAYERS = (
     ("settings", "results"),
     ("runs", "report"),
     ("workflow",),
-    ("demo",),
+    ("demo", "display"),
     ("cli",),
 )
 HEIGHT = {name: height for height, row in enumerate(LAYERS) for name in row}

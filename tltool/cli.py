@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import functools
-import json as json_format
 import logging
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from tltool.data import CheckReport
-    from tltool.results import Prediction, RunResult
+    from tltool.results import RunResult
 
 __all__ = ["app", "main"]
 
 _INTERRUPTED = 130
-
-_METRIC_NAMES = {"macro_f1": "Macro F1"}
 
 app = typer.Typer(
     name="tltool",
@@ -38,45 +35,6 @@ store_app = typer.Typer(help="Show and trim the feature store.", no_args_is_help
 app.add_typer(store_app, name="store")
 
 
-class PredictFormat(StrEnum):
-    """How predictions are printed."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-
-
-class Split(StrEnum):
-    """Which images are scored."""
-
-    all = "all"
-    train = "train"
-    val = "val"
-    test = "test"
-
-
-class Engine(StrEnum):
-    """What runs the network."""
-
-    auto = "auto"
-    keras = "keras"
-    openvino = "openvino"
-
-
-class Precision(StrEnum):
-    """What the network computes in."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-
-
-class BadImages(StrEnum):
-    """What happens to unreadable files."""
-
-    skip = "skip"
-    fail = "fail"
-
-
 Data = Annotated[
     str,
     typer.Argument(
@@ -90,14 +48,16 @@ RunFolder = Annotated[
     Path, typer.Argument(metavar="RUN", help="Run folder that adapt wrote.", show_default=False)
 ]
 EngineOption = Annotated[
-    Engine, typer.Option(help="What runs the network; auto takes OpenVINO on a CPU.")
+    Literal["auto", "keras", "openvino"],
+    typer.Option(help="What runs the network; auto takes OpenVINO on a CPU."),
 ]
 StoreOption = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Feature store; default: in the user's cache folder."),
 ]
 BadImagesOption = Annotated[
-    BadImages, typer.Option(help="Skip unreadable files, or fail at them (always beyond 10 %).")
+    Literal["skip", "fail"],
+    typer.Option(help="Skip unreadable files, or fail at them (always beyond 10 %)."),
 ]
 ImageColumn = Annotated[
     str | None, typer.Option(metavar="NAME", help="Table's column of image paths.")
@@ -179,13 +139,13 @@ def adapt(
     val: Annotated[
         float, typer.Option(metavar="FRACTION", help="Share to validate on, where none is given.")
     ] = 0.1,
-    engine: EngineOption = Engine.auto,
+    engine: EngineOption = "auto",
     precision: Annotated[
-        Precision,
+        Literal["float32", "bfloat16"],
         typer.Option(help="bfloat16 is faster on some processors; features move by up to 10 %."),
-    ] = Precision.float32,
+    ] = "float32",
     store: StoreOption = None,
-    bad_images: BadImagesOption = BadImages.skip,
+    bad_images: BadImagesOption = "skip",
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
     split_column: SplitColumn = None,
@@ -212,14 +172,14 @@ def adapt(
         seed=seed,
         test=test,
         val=val,
-        engine=engine.value,
-        precision=precision.value,
-        bad_images=bad_images.value,
+        engine=engine,
+        precision=precision,
+        bad_images=bad_images,
         image_column=image_column,
         label_column=label_column,
         split_column=split_column,
     )
-    _print_result(result, json=json, quiet=quiet)
+    _show(result, json=json, quiet=quiet)
 
 
 @app.command()
@@ -227,7 +187,7 @@ def adapt(
 def check(
     data: Data,
     store: StoreOption = None,
-    bad_images: BadImagesOption = BadImages.skip,
+    bad_images: BadImagesOption = "skip",
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
     split_column: SplitColumn = None,
@@ -242,20 +202,21 @@ def check(
     """
     from dataclasses import asdict
 
+    from tltool.display import print_check, print_json
     from tltool.workflow import check as check_data
 
     report = check_data(
         data,
         store=store,
-        bad_images=bad_images.value,
+        bad_images=bad_images,
         image_column=image_column,
         label_column=label_column,
         split_column=split_column,
     )
     if json:
-        _print_json(asdict(report))
+        print_json(asdict(report))
     elif not quiet:
-        _print_check(report)
+        print_check(report)
 
 
 @app.command()
@@ -267,8 +228,10 @@ def predict(
         typer.Argument(metavar="PATHS...", help="Files, folders and patterns.", show_default=False),
     ],
     top_k: Annotated[int, typer.Option(help="Classes to show an image.")] = 3,
-    format: Annotated[PredictFormat, typer.Option(help="How to print.")] = PredictFormat.table,
-    engine: EngineOption = Engine.auto,
+    format: Annotated[
+        Literal["table", "csv", "json"], typer.Option(help="How to print.")
+    ] = "table",
+    engine: EngineOption = "auto",
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -277,21 +240,22 @@ def predict(
     from dataclasses import asdict
 
     from tltool._files import printable
+    from tltool.display import print_csv, print_json, print_predictions
     from tltool.workflow import predict as predict_images
 
-    predictions, bad = predict_images(run, paths, top_k=top_k, engine=engine.value)
-    if json or format is PredictFormat.json:
-        _print_json(
+    predictions, bad = predict_images(run, paths, top_k=top_k, engine=engine)
+    if json or format == "json":
+        print_json(
             {
-                "run": str(run),
+                "run": printable(str(run)),
                 "predictions": [p.as_json() for p in predictions],
                 "bad_files": [asdict(b) for b in bad],
             }
         )
-    elif format is PredictFormat.csv:
-        _print_csv(predictions)
+    elif format == "csv":
+        print_csv(predictions)
     elif predictions:
-        _print_predictions(predictions)
+        print_predictions(predictions)
     asked = {printable(str(Path(path).expanduser())) for path in paths}
     if bad and (not predictions or asked & {b.file for b in bad}):
         raise typer.Exit(1)
@@ -303,12 +267,12 @@ def evaluate(
     run: RunFolder,
     data: Data,
     split: Annotated[
-        Split | None,
+        Literal["all", "train", "val", "test"] | None,
         typer.Option(help="Images to score; default: test where DATA has splits, else all."),
     ] = None,
-    engine: EngineOption = Engine.auto,
+    engine: EngineOption = "auto",
     store: StoreOption = None,
-    bad_images: BadImagesOption = BadImages.skip,
+    bad_images: BadImagesOption = "skip",
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
     split_column: SplitColumn = None,
@@ -322,15 +286,15 @@ def evaluate(
     result = evaluate_run(
         run,
         data,
-        split=split.value if split else None,
-        engine=engine.value,
+        split=split,
+        engine=engine,
         store=store,
-        bad_images=bad_images.value,
+        bad_images=bad_images,
         image_column=image_column,
         label_column=label_column,
         split_column=split_column,
     )
-    _print_result(result, json=json, quiet=quiet)
+    _show(result, json=json, quiet=quiet)
 
 
 @app.command()
@@ -351,11 +315,12 @@ def demo(
     from tltool.demo import run_demo
 
     result = run_demo(out)
-    _print_result(result, json=json, quiet=quiet)
+    _show(result, json=json, quiet=quiet)
     if not (json or quiet):
         typer.echo(f"\nThe report: {(result.run / 'report.html').resolve()}")
-        typer.echo(f"Name a photo:      tltool predict {result.run} {out}/digits/3/0003.png")
-        typer.echo("On your own photos, sorted into a folder a class:  tltool adapt PHOTOS")
+        photo = shlex.join([str(result.run), str(out / "digits" / "3" / "0003.png")])
+        typer.echo(f"Name a photo: {_own_name()} predict {photo}")
+        typer.echo(f"On your own photos, sorted into a folder a class: {_own_name()} adapt PHOTOS")
 
 
 @store_app.command("info")
@@ -366,30 +331,15 @@ def store_info(
     """Show what the feature store holds."""
     from dataclasses import asdict
 
-    from tltool.features import FeatureStore, default_store_folder
+    from tltool.display import print_json, print_store
+    from tltool.features import FeatureStore
 
-    with FeatureStore(store or default_store_folder(), create=False) as opened:
+    with FeatureStore(store, create=False) as opened:
         info = opened.info()
     if json:
-        _print_json(asdict(info))
-        return
-    if quiet:
-        return
-    from rich.table import Table
-
-    table = Table("Backbone", "Tap", "Precision", "Images", "Size", "Last used", box=None)
-    for space in info.spaces:
-        table.add_row(
-            f"{space['backbone']} ({space['weights'][:8]})",
-            space["tap"],
-            f"{space['precision']} {space['engine']}",
-            f"{space['images']:,}",
-            _size(space["bytes"]),
-            space["last_used"],
-        )
-    used, most = _size(info.bytes), _size(info.max_bytes)
-    typer.echo(f"{info.path}: {used} of {most}, {info.inspections:,} images checked")
-    _print_rich(table)
+        print_json(asdict(info))
+    elif not quiet:
+        print_store(info)
 
 
 @store_app.command("prune")
@@ -407,16 +357,19 @@ def store_prune(
     debug: Debug = False,
 ) -> None:
     """Remove what was used longest ago."""
-    from tltool.features import FeatureStore, default_store_folder
+    from tltool.display import print_json, size_in_words
+    from tltool.features import FeatureStore
 
     limit = _bytes(max_size) if max_size else None
-    with FeatureStore(store or default_store_folder(), create=False) as opened:
+    with FeatureStore(store, create=False) as opened:
         freed = opened.trim(limit)
         info = opened.info()
     if json:
-        _print_json({"freed": freed, "bytes": info.bytes})
+        print_json({"freed": freed, "bytes": info.bytes})
     elif not quiet:
-        typer.echo(f"{_size(freed)} removed, {_size(info.bytes)} left in {info.path}")
+        typer.echo(
+            f"{size_in_words(freed)} removed, {size_in_words(info.bytes)} left in {info.path}"
+        )
 
 
 @app.callback(invoke_without_command=True)
@@ -446,6 +399,11 @@ def _show_progress(shown: bool) -> None:
     show_progress(shown)
 
 
+def _own_name() -> str:
+    """How the user can call this command again: its name, or its path where the shell has none."""
+    return "tltool" if shutil.which("tltool") else shlex.quote(sys.argv[0])
+
+
 def _say(text: str) -> None:
     typer.echo(text, err=True)
 
@@ -458,121 +416,14 @@ def _leave(status: int) -> None:
     os._exit(status)
 
 
-def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json_format.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+def _show(result: RunResult, *, json: bool, quiet: bool) -> None:
+    """A result as the options ask for it."""
+    from tltool.display import print_json, print_result
 
-
-def _print_rich(table: Any) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200
-    console.print(table)
-
-
-def _print_result(result: RunResult, *, json: bool, quiet: bool) -> None:
     if json:
-        _print_json(result.as_json())
-        return
-    if quiet:
-        return
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    bad = f", {len(result.bad_files)} unreadable" if result.bad_files else ""
-    table.add_row("Found", f"{result.n_images:,} images of {len(result.labels)} classes{bad}")
-    table.add_row("Backbone", result.backbone)
-    table.add_row("Strategy", result.strategy)
-    table.add_row("Fitted on", f"{result.n_train:,} images ({result.n_val:,} for validation)")
-    table.add_row("Tested on", f"{result.n_test:,} images")
-    for name, interval in result.evaluation.metrics.items():
-        table.add_row(
-            _METRIC_NAMES.get(name, name.replace("_", " ").capitalize()),
-            f"{interval.value:.3f}   95 % interval {interval.low:.3f} to {interval.high:.3f}",
-        )
-    baselines = result.evaluation.baselines
-    table.add_row(
-        "To compare",
-        f"most frequent class {baselines['majority_class']:.3f}, chance {baselines['chance']:.3f}",
-    )
-    table.add_row("Seconds", ", ".join(f"{name} {s:.1f}" for name, s in result.seconds.items()))
-    for note in result.notes:
-        table.add_row("Note", escape(note))
-    table.add_row("Run", escape(result.as_json()["run"]))
-    _print_rich(table)
-
-
-def _print_check(report: CheckReport) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    table.add_row("Images", f"{report.n_images:,} of {report.n_files:,} files can be used")
-    counts = sorted(report.classes.values())
-    table.add_row("Classes", f"{len(counts)}, {counts[0]:,} to {counts[-1]:,} images each")
-    if report.splits:
-        table.add_row("Splits", ", ".join(f"{s} {n:,}" for s, n in report.splits.items()))
-    table.add_row("Sizes", "{}x{} to {}x{} pixels".format(*report.smallest, *report.largest))
-    if report.ignored:
-        others = ", ".join(
-            f"{n} {kind or 'without extension'}" for kind, n in report.ignored.items()
-        )
-        table.add_row("Other files", escape(others))
-    table.add_row("Unreadable", str(len(report.bad_files)))
-    for heading, groups in (
-        ("Identical", report.duplicates),
-        ("Contradictory", report.contradictions),
-        ("Near-duplicates", report.near_duplicates),
-    ):
-        table.add_row(heading, f"{len(groups)} groups")
-        for group in groups[:10]:
-            table.add_row("", escape(" = ".join(group)))
-        if len(groups) > 10:
-            table.add_row("", f"and {len(groups) - 10} more (--json shows all)")
-    if report.leaks:
-        table.add_row("Copies across splits", f"{len(report.leaks)} left out of the earlier splits")
-    for note in report.notes:
-        table.add_row("Note", escape(note))
-    _print_rich(table)
-
-
-def _print_predictions(predictions: list[Prediction]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("File", overflow="fold")
-    for rank in range(len(predictions[0].top)):
-        table.add_column("Predicted" if rank == 0 else f"{rank + 1}.", overflow="fold")
-    for prediction in predictions:
-        named = (f"{escape(label)} {p:.3f}" for label, p in prediction.top)
-        table.add_row(escape(prediction.file), *named)
-    _print_rich(table)
-
-
-def _print_csv(predictions: list[Prediction]) -> None:
-    import csv
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    ranks = range(1, len(predictions[0].top) + 1) if predictions else range(1, 2)
-    writer.writerow(["file", *(f"{what}_{r}" for r in ranks for what in ("label", "probability"))])
-    for prediction in predictions:
-        pairs = (value for label, p in prediction.top for value in (label, f"{p:.7g}"))
-        writer.writerow([prediction.file, *pairs])
-
-
-def _size(n: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if n < 1000:
-            return f"{n:.0f} {unit}" if unit == "bytes" else f"{n:.1f} {unit}"
-        n /= 1000
-    return f"{n:.1f} GB"
+        print_json(result.as_json())
+    elif not quiet:
+        print_result(result)
 
 
 def _bytes(text: str) -> int:

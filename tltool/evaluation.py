@@ -36,12 +36,14 @@ class Evaluation:
         n: number of images.
         metrics: by name: accuracy, mean_class_accuracy, macro_f1, log_loss,
             expected_calibration_error.
+        majority: number of the most frequent class in training.
         baselines: accuracy of always naming the most frequent training class, and of chance.
         confusion: `(k, k)`, int64, true classes in rows, predicted ones in columns.
     """
 
     n: int
     metrics: dict[str, Interval]
+    majority: int
     baselines: dict[str, float]
     confusion: np.ndarray
 
@@ -81,7 +83,7 @@ def evaluate_predictions(
     confusion = np.zeros((k, k), np.int64)
     np.add.at(confusion, (targets, probabilities.argmax(axis=1)), 1)
     baselines = {"majority_class": float(np.mean(targets == majority)), "chance": 1.0 / k}
-    return Evaluation(n, metrics, baselines, confusion)
+    return Evaluation(n, metrics, majority, baselines, confusion)
 
 
 def wilson_interval(hits: int, n: int) -> tuple[float, float]:

@@ -7,11 +7,14 @@ the figure itself, rows of resampling counts give its bootstrap distribution in 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 __all__ = [
     "METRICS",
+    "METRIC_NAMES",
+    "MetricName",
     "accuracy",
     "expected_calibration_error",
     "log_loss",
@@ -74,12 +77,31 @@ def expected_calibration_error(
     return np.abs(gaps).sum(axis=1) / weights.sum(axis=1)
 
 
+class MetricName(NamedTuple):
+    """What a person calls a figure, and what it says."""
+
+    title: str
+    meaning: str
+
+
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
     "accuracy": accuracy,
     "mean_class_accuracy": mean_class_accuracy,
     "macro_f1": macro_f1,
     "log_loss": log_loss,
     "expected_calibration_error": expected_calibration_error,
+}
+
+
+METRIC_NAMES = {
+    "accuracy": MetricName("Accuracy", "share of test images named right"),
+    "mean_class_accuracy": MetricName("Mean class accuracy", "every class counts the same"),
+    "macro_f1": MetricName("Macro F1", "precision and recall, every class counts the same"),
+    "log_loss": MetricName("Log loss", "natural logarithm; lower is better"),
+    "expected_calibration_error": MetricName(
+        "Expected calibration error",
+        "distance of confidence from accuracy; lower is better",
+    ),
 }
 
 

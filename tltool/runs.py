@@ -38,8 +38,8 @@ _HEAD = "predictions"
 class RunWriter:
     """A run folder in the making.
 
-    It is there from the start with `state: running` in `run.json`; each file is replaced whole;
-    `state: finished` comes last.
+    Making one writes `state: running` into `run.json`; each file is replaced whole; `state:
+    finished` comes last.
 
     Args:
         folder: new or empty, or a run that was not finished and has the same settings.
@@ -246,7 +246,6 @@ class Predictor:
 
     def __init__(self, run: Run, engine: str, *, fall_back: bool = False) -> None:
         self._run = run
-        self.engine = engine
         key = f"run-{sha256_of(run.folder / _MODEL).hex()[:24]}"
         kept = cache_folder() / "heads" / f"{key}.safetensors"
         head = None if engine == "keras" else _read_head(kept)

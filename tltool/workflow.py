@@ -32,7 +32,7 @@ from tltool.data import (
     split_dataset,
 )
 from tltool.evaluation import Evaluation, evaluate_predictions, majority_class
-from tltool.features import FeatureSource, FeatureStore, canvas_batches, default_store_folder
+from tltool.features import FeatureSource, FeatureStore, canvas_batches
 from tltool.report import PACKAGES, Outcome, findings_in_words, render_report, report_content
 from tltool.results import Prediction, RunResult
 from tltool.runs import Predictor, Run, RunWriter
@@ -87,7 +87,7 @@ def check(
         >>> tltool.check("photos").near_duplicates
         (('cat/1.jpg', 'cat/1 copy.jpg'),)
     """
-    with FeatureStore(store or default_store_folder()) as cache:
+    with FeatureStore(store) as cache:
         listing = read_listing(data, _columns(columns))
         dataset, report = check_listing(listing, bad_images=bad_images, cache=cache)
     try:
@@ -134,7 +134,7 @@ def adapt(
     backbone = _choose_backbone(chosen, warnings)
     for warning in warnings:
         _log.warning(warning)
-    with FeatureStore(store or default_store_folder()) as kept:
+    with FeatureStore(store) as kept:
         source = FeatureSource(backbone, kept, chosen.engine, chosen.precision)
         facts = _settings_facts(data, chosen, source)
         folder = Path(out).expanduser() if out else _free_folder(data, backbone, facts)
@@ -202,7 +202,7 @@ def evaluate(
     if split is not None:
         check_option("--split", split, ("all", "train", "val", "test"))
     clock = _Clock()
-    with clock.phase("check"), FeatureStore(store or default_store_folder()) as cache:
+    with clock.phase("check"), FeatureStore(store) as cache:
         listing = read_listing(data, _columns(columns))
         dataset, report = check_listing(
             listing, bad_images=bad_images, cache=cache, for_training=False
@@ -361,8 +361,7 @@ def _free_folder(data: str | Path, backbone: Backbone, facts: dict[str, Any]) ->
 def _test(fitted: FittedClassifier, dataset: Dataset, seed: int) -> tuple[np.ndarray, Evaluation]:
     examples = dataset.of("test")
     probabilities = fitted.predict_proba(examples)
-    k = len(dataset.labels)
-    majority = majority_class(dataset.targets(dataset.of("train", "val")), k)
+    majority = majority_class(dataset.targets(dataset.of("train", "val")), len(dataset.labels))
     evaluation = evaluate_predictions(
         probabilities, dataset.targets(examples), majority=majority, seed=seed
     )
@@ -380,12 +379,11 @@ def _write_run(writer: RunWriter, outcome: Outcome) -> None:
         [(e.name, e.label) for e in examples], outcome.probabilities, dataset.labels
     )
     writer.write_model(outcome.fitted.build_model())
-    k = len(dataset.labels)
     writer.update(
         outcome.result.as_json()
         | {
-            "classes": k,
-            "majority": majority_class(dataset.targets(dataset.of("train", "val")), k),
+            "classes": len(dataset.labels),
+            "majority": outcome.result.evaluation.majority,
             "canvas": {"height": height, "width": width},
             "weights": {"source": backbone.weights.source, "sha256": backbone.weights.hash},
             "choices": outcome.fitted.choices,
@@ -443,10 +441,7 @@ def _probabilities(
     parts = []
     with progress("predicting", len(examples)) as advance:
         for batch in canvas_batches(readers, size):
-            for row, reason in batch.unreadable.items():
-                raise TltoolError(
-                    f"{examples[row].path} {reason}, though it was checked; run again."
-                )
+            batch.refuse_unreadable(examples)
             parts.append(predictor(batch.pixels))
             advance(len(batch.rows))
     return np.concatenate(parts)

@@ -4,7 +4,7 @@ from tltool.data.checks import CheckReport, check_listing
 from tltool.data.dataset import Dataset, Example
 from tltool.data.decoding import CANVAS_VERSION, UnreadableImageError, canvas, read_image
 from tltool.data.inspection import Inspection, InspectionCache
-from tltool.data.listing import BadFile, Listing
+from tltool.data.listing import BadFile, Listing, kinds_in_words
 from tltool.data.readers import TableColumns, image_files, read_listing
 from tltool.data.splits import SplitReport, check_shares, split_dataset
 
@@ -24,6 +24,7 @@ __all__ = [
     "check_listing",
     "check_shares",
     "image_files",
+    "kinds_in_words",
     "read_image",
     "read_listing",
     "split_dataset",

@@ -19,7 +19,7 @@ from tltool._validation import TltoolError, check_option
 from tltool.data.dataset import Dataset, Example
 from tltool.data.decoding import UnreadableImageError
 from tltool.data.inspection import Inspection, InspectionCache, MemoryCache, inspect
-from tltool.data.listing import SPLITS, BadFile, Entry, Listing
+from tltool.data.listing import SPLITS, BadFile, Entry, Listing, kinds_in_words
 from tltool.data.near_duplicates import near_duplicate_groups
 
 __all__ = ["CheckReport", "check_listing"]
@@ -166,7 +166,11 @@ def check_listing(
 
 
 def _look_at(entries: Sequence[Entry], cache: InspectionCache) -> Iterator[list[_Seen]]:
-    """Hash and inspect the entries' files, chunk by chunk, on all cores."""
+    """Hash and inspect the entries' files, chunk by chunk, on all cores.
+
+    A file that is not known is read twice, to hash it and to decode it: to keep a chunk's bytes in
+    between would take gigabytes for phone photos, and the system caches what it read.
+    """
     with ThreadPoolExecutor(cores()) as pool:
         remaining = iter(entries)
         while chunk := list(islice(remaining, _CHUNK)):
@@ -335,8 +339,8 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
 
 def _ignored_phrase(listing: Listing) -> str:
     if listing.ignored:
-        others = ", ".join(
-            f"{n} {kind or 'without extension'}" for kind, n in listing.ignored.items()
+        return (
+            f"it has other files ({kinds_in_words(listing.ignored)}), but images end in .jpg, "
+            ".png, .webp and the like"
         )
-        return f"it has other files ({others}), but images end in .jpg, .png, .webp and the like"
     return "expected a folder of class folders with images in them"

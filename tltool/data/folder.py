@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tltool._files import counted, natural_key, printable
 from tltool._validation import TltoolError
-from tltool.data.listing import IMAGE_SUFFIXES, SPLITS, BadFile, Entry, Listing
+from tltool.data.listing import IMAGE_SUFFIXES, SPLITS, BadFile, Entry, Listing, kinds_in_words
 
 __all__ = ["Found", "list_class_folders", "split_name", "walk"]
 
@@ -80,7 +80,7 @@ def list_class_folders(root: Path) -> Listing:
             f"Outside any class folder, and left out: {counted(len(loose), 'image')}, such as "
             f"{_name(loose[0], root)!r}."
         )
-    return Listing(str(root), tuple(entries), tuple(found.bad), ignored, tuple(notes))
+    return Listing(printable(str(root)), tuple(entries), tuple(found.bad), ignored, tuple(notes))
 
 
 def walk(root: Path) -> Found:
@@ -172,8 +172,7 @@ def _nothing_found(root: Path, loose: list[Path], ignored: Counter[str]) -> str:
     if loose:
         return f"{root} has {len(loose)} images but no class folders; {expected}."
     if ignored:
-        kinds = ", ".join(f"{n} {kind or 'without extension'}" for kind, n in ignored.items())
-        return f"{root} holds no image files, only others ({kinds}); {expected}."
+        return f"{root} holds no image files, only others ({kinds_in_words(ignored)}); {expected}."
     return f"{root} is empty; {expected}."
 
 

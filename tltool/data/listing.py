@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["IMAGE_SUFFIXES", "SPLITS", "BadFile", "Entry", "Listing"]
+__all__ = ["IMAGE_SUFFIXES", "SPLITS", "BadFile", "Entry", "Listing", "kinds_in_words"]
 
 SPLITS = ("train", "val", "test")
 
@@ -66,3 +66,8 @@ class Listing:
     bad: tuple[BadFile, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=Counter)
     notes: tuple[str, ...] = ()
+
+
+def kinds_in_words(ignored: Mapping[str, int]) -> str:
+    """Numbers of files by extension: "2 .txt, 1 without extension"."""
+    return ", ".join(f"{n} {kind or 'without extension'}" for kind, n in ignored.items())

@@ -75,7 +75,7 @@ def list_table(
         notes.append(f"Rows that repeat another one, and count once: {repeated}.")
     if split is None and "split" in header:
         notes.append("The table's column 'split' was not used; name it with --split-column split.")
-    return Listing(str(table), tuple(ordered), tuple(bad), {}, tuple(notes))
+    return Listing(printable(str(table)), tuple(ordered), tuple(bad), {}, tuple(notes))
 
 
 def _read(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

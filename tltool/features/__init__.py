@@ -2,7 +2,7 @@
 
 from tltool.features.engine import Engine, choose_engine, make_engine
 from tltool.features.extraction import CanvasBatch, Features, FeatureSource, canvas_batches
-from tltool.features.store import FeatureStore, default_store_folder
+from tltool.features.store import FeatureStore, StoreInfo
 
 __all__ = [
     "CanvasBatch",
@@ -10,8 +10,8 @@ __all__ = [
     "FeatureSource",
     "FeatureStore",
     "Features",
+    "StoreInfo",
     "canvas_batches",
     "choose_engine",
-    "default_store_folder",
     "make_engine",
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from tltool._keras import import_keras
 from tltool._validation import TltoolError, check_option
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def _has_gpu() -> bool:
     hints = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")
     if sys.platform != "darwin" and not any(Path(hint).exists() for hint in hints):
         return False
+    import_keras()
     import tensorflow
 
     return bool(tensorflow.config.list_physical_devices("GPU"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,9 +22,7 @@ from tltool.features.store import FeatureStore, Space
 
 __all__ = ["CanvasBatch", "FeatureSource", "Features", "canvas_batches", "feature_space"]
 
-_log = logging.getLogger(__name__)
-
-BATCH = 32
+_BATCH = 32
 
 # Images decoded by one task, and batches decoded ahead of the engine.
 _TASK = 8
@@ -70,6 +67,8 @@ class FeatureSource:
         precision: "float32", or "bfloat16": faster on processors that have it, and features are
             up to a tenth off.
 
+    `engine` then holds the one that was chosen, and `falls_back` whether it was left to tltool.
+
     Raises:
         TltoolError: unknown engine or precision.
     """
@@ -78,7 +77,6 @@ class FeatureSource:
     store: FeatureStore
     engine: str = "auto"
     precision: str = "float32"
-
     falls_back: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -137,9 +135,18 @@ class CanvasBatch:
     pixels: np.ndarray
     unreadable: dict[int, str]
 
+    def refuse_unreadable(self, examples: Sequence[Example]) -> None:
+        """Stop at an image that was readable when it was checked, and is not now.
+
+        Raises:
+            TltoolError: it names the file.
+        """
+        for row, reason in self.unreadable.items():
+            raise TltoolError(f"{examples[row].path} {reason}, though it was checked; run again.")
+
 
 def canvas_batches(
-    read: Sequence[Callable[[], bytes]], size: tuple[int, int], batch: int = BATCH
+    read: Sequence[Callable[[], bytes]], size: tuple[int, int], batch: int = _BATCH
 ) -> Iterator[CanvasBatch]:
     """Decode images on all cores, a few batches ahead of whoever takes them.
 
@@ -193,10 +200,7 @@ def _extract_missing(
     with progress("extracting", len(examples)) as advance:
         for batch in canvas_batches(readers, backbone.canvas_size):
             rows = batch.rows
-            for row, reason in batch.unreadable.items():
-                raise TltoolError(
-                    f"{examples[row].path} {reason}, though it was checked; run again."
-                )
+            batch.refuse_unreadable(examples)
             vectors = run(batch.pixels)
             if not np.isfinite(vectors).all():
                 raise TltoolError(

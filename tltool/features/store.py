@@ -122,7 +122,8 @@ class FeatureStore:
     killed loses what it had not yet handed over, and damages nothing.
 
     Args:
-        folder: where `features.sqlite` lies or will lie; made if it is not there.
+        folder: where `features.sqlite` lies or will lie; made if it is not there. None for
+            the user's own.
         max_bytes: beyond this, `trim` removes what was used longest ago.
         create: make a new store where there is none.
 
@@ -136,9 +137,10 @@ class FeatureStore:
     """
 
     def __init__(
-        self, folder: str | Path, max_bytes: int | None = None, *, create: bool = True
+        self, folder: str | Path | None = None, max_bytes: int | None = None, *, create: bool = True
     ) -> None:
-        self.path = Path(folder) / _FILE
+        folder = Path(folder) if folder else default_store_folder()
+        self.path = folder / _FILE
         if not create and not self.path.is_file():
             raise TltoolError(
                 f"There is no feature store in {folder}; name its folder with --store."

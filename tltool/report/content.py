@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tltool._files import counted
-from tltool.data import CheckReport, Dataset, SplitReport
+from tltool.data import CheckReport, Dataset, SplitReport, kinds_in_words
 from tltool.features import FeatureSource
 from tltool.report.html import Mistake, ReportContent
 from tltool.results import RunResult
@@ -28,8 +28,7 @@ def findings_in_words(report: CheckReport, splits: SplitReport) -> list[str]:
     """What the checks left out or moved, a sentence each."""
     notes = list(report.notes)
     if report.ignored:
-        kinds = ", ".join(f"{n} {k or 'without extension'}" for k, n in report.ignored.items())
-        notes.append(f"Files that are no images were left out: {kinds}.")
+        notes.append(f"Files that are no images were left out: {kinds_in_words(report.ignored)}.")
     for what, groups in (
         ("Identical files with different labels, none of them used", report.contradictions),
         ("Identical files, kept together", report.duplicates),

@@ -13,8 +13,16 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from tltool.data import BadFile, CheckReport, SplitReport, UnreadableImageError, read_image
+from tltool.data import (
+    BadFile,
+    CheckReport,
+    SplitReport,
+    UnreadableImageError,
+    kinds_in_words,
+    read_image,
+)
 from tltool.evaluation import Evaluation, wilson_interval
+from tltool.metrics import METRIC_NAMES
 
 __all__ = ["Mistake", "ReportContent", "render_report"]
 
@@ -22,17 +30,6 @@ _THUMBNAIL_SIDE = 160
 _MOST_MISTAKES = 24
 _MOST_CONFUSIONS = 15
 _MOST_LISTED = 50
-
-_METRIC_NAMES = {
-    "accuracy": ("Accuracy", "share of test images named right"),
-    "mean_class_accuracy": ("Mean class accuracy", "every class counts the same"),
-    "macro_f1": ("Macro F1", "precision and recall, every class counts the same"),
-    "log_loss": ("Log loss", "natural logarithm; lower is better"),
-    "expected_calibration_error": (
-        "Expected calibration error",
-        "distance of confidence from accuracy; lower is better",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -88,8 +85,7 @@ def render_report(content: ReportContent) -> str:
     return environment.get_template("report.html.j2").render(
         content=content,
         metrics=[
-            (*_METRIC_NAMES[name], interval)
-            for name, interval in content.evaluation.metrics.items()
+            (METRIC_NAMES[name], interval) for name, interval in content.evaluation.metrics.items()
         ],
         classes=_class_rows(content),
         confusions=_largest_confusions(content),
@@ -97,6 +93,7 @@ def render_report(content: ReportContent) -> str:
         mistakes=[(m, _thumbnail(m.path)) for m in worst],
         findings=_findings(content.check),
         most_listed=_MOST_LISTED,
+        ignored=kinds_in_words(content.check.ignored),
     )
 
 
