@@ -8,7 +8,7 @@ import pytest
 from conftest import class_folders, picture, save
 
 from tltool import TltoolError
-from tltool.data import TableColumns, image_files, read_listing
+from tltool.data import TableColumns, check_listing, image_files, read_listing
 
 
 def labels(listing):
@@ -165,10 +165,13 @@ class TestTable:
 
     def test_paths_that_cannot_be_followed(self, photos):
         (photos / "loop.png").symlink_to(photos / "loop.png")
-        path = self.write(photos, "image,label\nloop.png,a\nred/0.png,b\nred/1.png,a\n")
-        listing = read_listing(path)
-        refused = [b.file for b in listing.bad] + [e.name for e in listing.entries]
-        assert "loop.png" in refused
+        path = self.write(
+            photos,
+            "image,label\nloop.png,a\n"
+            + "".join(f"red/{i}.png,{'ab'[i % 2]}\n" for i in range(12)),
+        )
+        _, report = check_listing(read_listing(path))
+        assert [b.file for b in report.bad_files] == ["loop.png"]
 
     def test_named_columns_and_splits(self, photos):
         text = "p,c,s\nred/0.png,a,train\nred/1.png,a,Validation\nblue/0.png,b,test\n"
