@@ -9,9 +9,8 @@ images are read once, after the last epoch.
 
 With one thread (the default) a seed gives the same weights bit for bit on machines of one kind.
 With more, sums are rounded in the order that threads finish: faster, and the same only up to that
-noise, which training amplifies (after one epoch the mean loss differs in the third digit). The
-packaged weights were made with two. An interrupted training goes on from its last whole
-epoch, kept in `OUT.checkpoint.safetensors`.
+noise, which training amplifies (after one epoch the mean loss differs in the third digit). An
+interrupted training goes on from its last whole epoch, kept in `OUT.checkpoint.safetensors`.
 """
 
 from __future__ import annotations

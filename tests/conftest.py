@@ -25,6 +25,7 @@ def own_caches(tmp_path_factory):
     kept = dict(os.environ)
     os.environ["TLTOOL_CACHE"] = str(folder)
     os.environ["KERAS_HOME"] = str(folder / "keras")
+    os.environ["XDG_DATA_HOME"] = str(folder / "data")
     os.environ.pop("TLTOOL_WEIGHTS", None)
     os.environ.pop("TLTOOL_STORE", None)
     yield folder
@@ -71,3 +72,15 @@ def finished_run(tmp_path_factory):
         data, backbone="cifar-resnet20", out=root / "run", store=root / "store", test=0.3
     )
     return data, result
+
+
+def lively(network):
+    """Random weights under which every layer matters: batch norms and biases included."""
+    random = np.random.default_rng(0)
+    ranges = {"moving_variance": (1, 2), "gamma": (0.5, 1)}  # no layer makes its input larger
+    for variable in network.weights:
+        if variable.name in ranges:
+            variable.assign(random.uniform(*ranges[variable.name], variable.shape))
+        elif variable.name in ("beta", "bias", "moving_mean"):
+            variable.assign(random.normal(0, 0.1, variable.shape))
+    return network

@@ -1,122 +1,243 @@
-"""Every preset against plain Keras; every place where weights may lie."""
+"""Every preset: against plain Keras, on both engines, and against its own fact card."""
 
-import hashlib
 import zipfile
 from importlib import import_module
 
 import numpy as np
 import pytest
 import simplejpeg
-from conftest import SHARED, needs_shared
+from conftest import SHARED, lively, needs_shared
 
-from tltool import Backbone, TltoolError, backbone_names
+from tltool import Backbone, TltoolError, backbone_names, backbone_page
 from tltool._keras import import_keras
-from tltool._presets import backbone_preset, packaged_weights
-from tltool.backbones import WeightsMissingError, find_weights
-from tltool.backbones import weights as weights_module
+from tltool._presets import backbone_preset
+from tltool.backbones.build import build_network
+from tltool.backbones.catalogue import list_backbones
+from tltool.features import make_engine
 
-APPLICATIONS = {
-    "mobilenet-0.25": ("mobilenet", "MobileNet", {"alpha": 0.25}),
-    "resnet50": ("resnet", "ResNet50", {}),
-    "vgg16": ("vgg16", "VGG16", {}),
-    "inception-v3": ("inception_v3", "InceptionV3", {}),
+# Where Keras keeps the `preprocess_input` of each of its networks.
+MODULES = {
+    "VGG16": "vgg16",
+    "VGG19": "vgg19",
+    "InceptionV3": "inception_v3",
+    "ResNet50": "resnet",
+    "ResNet101": "resnet",
+    "ResNet152": "resnet",
+    "ResNet50V2": "resnet_v2",
+    "ResNet101V2": "resnet_v2",
+    "ResNet152V2": "resnet_v2",
+    "MobileNet": "mobilenet",
+    "MobileNetV2": "mobilenet_v2",
+    "EfficientNetV2B0": "efficientnet_v2",
+    "DenseNet121": "densenet",
+}
+
+# What the papers, or Keras's own table, say of the network with its classification layers.
+PUBLISHED_PARAMETERS = {
+    "vgg16": 138_357_544,
+    "vgg19": 143_667_240,
+    "inception-v3": 23_851_784,
+    "resnet50": 25_636_712,
+    "resnet101": 44_707_176,
+    "resnet152": 60_419_944,
+    "resnet50v2": 25_613_800,
+    "resnet101v2": 44_675_560,
+    "resnet152v2": 60_380_648,
+    "mobilenet-1.0": 4_253_864,
+    "mobilenet-v2": 3_538_984,
+    "efficientnetv2-b0": 7_200_312,
+    "densenet121": 8_062_504,
+    "alexnet": 61_100_840,
+    "googlenet": 6_998_552,
+    "lenet5": 61_706,
+}
+PUBLISHED_TRAINABLE = {
+    "cifar-resnet20": 269_722,
+    "cifar-resnet32": 464_154,
+    "cifar-resnet44": 658_586,
+    "cifar-resnet56": 853_018,
+    "cifar-resnet110": 1_727_962,
 }
 
 
-@pytest.fixture(scope="module")
-def random_weights(tmp_path_factory):
-    """A weights file of a Keras Applications network, random but with lively batch norms."""
-    made = {}
+def reference(preset):
+    """Plain Keras: the network with its classification layers, and what prepares its input."""
+    keras = import_keras()
+    if preset.builder in MODULES:
+        network = getattr(keras.applications, preset.builder)(
+            weights=None,
+            classifier_activation=None,
+            input_shape=(*preset.input_size, 3),
+            **preset.arguments,
+        )
+        module = import_module(f"keras.applications.{MODULES[preset.builder]}")
+        return network, lambda pixels: module.preprocess_input(pixels.astype(np.float32))
+    mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    grey = preset.preprocessing.channels == "grey"
+    inputs = keras.Input((*preset.input_size, 1 if grey else 3))
+    if preset.builder == "cifar_resnet":
+        from tltool.backbones.cifar_resnet import cifar_resnet as build
+    elif preset.builder == "googlenet":
+        from tltool.backbones.googlenet import googlenet as build
+    else:
+        from tltool.backbones.plain import plain_network as build
 
-    def make(name):
-        if name not in made:
-            keras = import_keras()
-            _, builder, arguments = APPLICATIONS[name]
-            keras.utils.set_random_seed(7)
-            size = (*backbone_preset(name).input_size, 3)
-            network = getattr(keras.applications, builder)(
-                include_top=False, weights=None, input_shape=size, pooling="avg", **arguments
-            )
-            random = np.random.default_rng(0)
-            for layer in network.layers:
-                if isinstance(layer, keras.layers.BatchNormalization):
-                    shape = layer.moving_mean.shape
-                    layer.moving_mean.assign(random.normal(0, 0.1, shape))
-                    layer.moving_variance.assign(random.uniform(0.5, 2, shape))
-                    layer.beta.assign(random.normal(0, 0.1, shape))
-            path = tmp_path_factory.mktemp("weights") / f"{name}.weights.h5"
-            network.save_weights(path)
-            made[name] = (network, path)
-        return made[name]
+    def prepare(pixels):
+        if grey:
+            weights = np.array([0.2989, 0.587, 0.114])
+            return ((pixels @ weights) / 127.5 - weights.sum())[..., None].astype(np.float32)
+        return ((pixels / 255 - mean) / deviation).astype(np.float32)
 
-    return make
+    return build(inputs, classes=preset.classes, **preset.arguments), prepare
 
 
-@pytest.mark.parametrize("name", sorted(APPLICATIONS))
-def test_preset_equals_keras_with_its_own_preprocessing(name, random_weights):
-    network, path = random_weights(name)
-    module = import_module(f"keras.applications.{APPLICATIONS[name][0]}")
-    backbone = Backbone(name, str(path))
-    pixels = np.random.default_rng(1).integers(0, 256, (2, *backbone.canvas_size, 3), np.uint8)
-    expected = network.predict(module.preprocess_input(pixels.astype(np.float32)), verbose=0)
-    features = backbone.model.predict(pixels, verbose=0)
-    assert features.shape == (2, backbone.preset.features)
-    np.testing.assert_allclose(features, expected, atol=1e-4 * np.abs(expected).max())
-    assert backbone.model.count_params() == backbone.preset.parameters
+@pytest.fixture(scope="module", params=backbone_names())
+def pair(request, tmp_path_factory):
+    """A preset with every named tap, and what plain Keras gives at each of them."""
+    keras = import_keras()
+    preset = backbone_preset(request.param)
+    network, prepare = reference(preset)
+    pixels = np.random.default_rng(1).integers(0, 256, (2, *preset.input_size, 3), np.uint8)
+    lively(network)
+    path = tmp_path_factory.mktemp("weights") / "random.weights.h5"
+    network.save_weights(path)
+    taps = [*preset.named_taps, f"{next(iter(preset.blocks))}:avg+max"]
+    backbone = Backbone(preset.name, str(path), taps=taps)
+    # Keras numbers some names on; the n-th layer of the one is the n-th of the other.
+    own = [layer for layer in backbone.network.layers if "preprocessing" not in layer.name]
+    same = dict(
+        zip([x.name for x in own[-len(network.layers) + 1 :]], network.layers[1:], strict=True)
+    )
+    layers = list(dict.fromkeys(part.layer for part in backbone.parts))
+    model = keras.Model(network.input, [same[layer].output for layer in layers])
+    outputs = model.predict(prepare(pixels), verbose=0)
+    by_layer = dict(zip(layers, outputs if len(layers) > 1 else [outputs], strict=True))
+    pool = {
+        "avg": lambda x: x.mean(axis=(1, 2)),
+        "max": lambda x: x.max(axis=(1, 2)),
+        "flatten": lambda x: x.reshape(len(x), -1),
+    }
+    expected = [pool[part.pooling](by_layer[part.layer]) for part in backbone.parts]
+    del network, model
+    yield backbone, pixels, expected
+    path.unlink()
+    del backbone
+    keras.backend.clear_session()
+
+
+def close(values, expected):
+    """Equal to 1e-4 of the largest number, which is not zero."""
+    scale = np.abs(expected).max()
+    assert scale > 1e-3
+    np.testing.assert_allclose(values, expected, atol=1e-4 * scale, rtol=0)
+
+
+def test_preset_equals_plain_keras_at_every_tap(pair):
+    backbone, pixels, expected = pair
+    found = np.split(
+        backbone.model.predict(pixels, verbose=0),
+        np.cumsum(backbone.widths(backbone.parts))[:-1],
+        axis=1,
+    )
+    for part, values, wanted in zip(backbone.parts, found, expected, strict=True):
+        assert values.shape == wanted.shape, part
+        close(values, wanted)
     assert not backbone.model.trainable_weights
+    assert backbone.network.count_params() == backbone.preset.parameters
 
 
-def test_every_preset_is_tested():
-    assert set(backbone_names()) == {*APPLICATIONS, "cifar-resnet20"}
+def test_openvino_serves_every_tap(pair):
+    backbone, pixels, expected = pair
+    run = make_engine("openvino", f"test-{backbone.preset.name}", lambda: backbone.model)
+    found = np.split(run(pixels), np.cumsum(backbone.widths(backbone.parts))[:-1], axis=1)
+    for values, wanted in zip(found, expected, strict=True):
+        close(values, wanted)
+        assert values.dtype == np.float32
 
 
-def test_packaged_weights_are_small_not_pickled_and_described():
-    preset = backbone_preset("cifar-resnet20")
-    path = packaged_weights(preset)
-    assert path.stat().st_size <= 1_200_000
-    assert "scripts/train_cifar_resnet20.py" in preset.weights_command
-    assert "%" in preset.published_accuracy
-    model = Backbone("cifar-resnet20").model
-    assert model.count_params() == preset.parameters
-    assert model.output_shape == (None, preset.features)
+@pytest.mark.parametrize("name", backbone_names())
+def test_fact_card_is_true(name):
+    preset = backbone_preset(name)
+    page = backbone_page(name)
+    rows = {row.name: row for row in page.layers}
+    assert sum(row.parameters for row in page.layers) == preset.parameters
+    assert sum(row.multiply_adds for row in page.layers) == preset.multiply_adds
+    assert PUBLISHED_PARAMETERS.get(name, preset.parameters) == preset.parameters
+    for tap, where in preset.named_taps.items():
+        assert tap in rows[where.partition(":")[0]].taps
+    for row in page.layers:
+        above = bool(set(row.taps) & set(preset.head_taps))
+        assert above <= (row.block == "")
+    assert [row.block for row in page.layers if row.boundary] == list(preset.blocks)
+    (tap,) = Backbone(name, "none").taps
+    assert Backbone(name, "none").widths(tap.parts) == [preset.features]
+    assert preset.citation
+    if preset.weights.origin != "none":
+        assert preset.weights.licence
+        assert preset.weights.file
 
 
-def cifar_test_images(step):
-    with zipfile.ZipFile(SHARED / "data" / "cifar10_jpeg.zip") as files:
-        names = sorted(n for n in files.namelist() if n.startswith("test/") and n.endswith(".jpg"))
-        names = names[::step]
-        pixels = np.stack([simplejpeg.decode_jpeg(files.read(n)) for n in names])
-    return pixels, [n.split("/")[1] for n in names]
+@pytest.mark.parametrize("name", backbone_names())
+def test_everything_above_a_boundary_follows_from_it_alone(name):
+    """So the layers below can be frozen, and their output stored."""
+    keras = import_keras()
+    preset = backbone_preset(name)
+    network = build_network(preset, preset.input_size)
+    last = network.get_layer(list(preset.blocks.values())[-1]).output
+    for layer in preset.blocks.values():
+        boundary = network.get_layer(layer).output
+        if boundary is not last:
+            keras.Model(boundary, last)  # raises where another path leads around it
 
 
-@needs_shared("data/cifar10_jpeg.zip")
-def test_embedded_weights_reach_the_figure_on_their_card():
-    from safetensors.numpy import load_file
-
-    pixels, classes = cifar_test_images(1)
-    features = Backbone("cifar-resnet20").model.predict(pixels, batch_size=500, verbose=0)
-    arrays = load_file(packaged_weights(backbone_preset("cifar-resnet20")))
-    scores = features @ arrays["logits/kernel"] + arrays["logits/bias"]
-    names = np.array(sorted(set(classes)))
-    accuracy = np.mean(names[scores.argmax(axis=1)] == np.array(classes))
-    assert accuracy >= 0.84
-    assert f"{100 * accuracy:.2f} %" in backbone_preset("cifar-resnet20").published_accuracy
+@pytest.mark.parametrize("name", sorted(PUBLISHED_TRAINABLE))
+def test_cifar_resnets_have_the_published_size(name):
+    preset = backbone_preset(name)
+    network = build_network(preset, preset.input_size, preset.classes)
+    assert sum(w.numpy().size for w in network.trainable_weights) == PUBLISHED_TRAINABLE[name]
 
 
-@needs_shared("weights/cifar_resnet20.npz", "data/cifar10_jpeg.zip")
-def test_ported_weights_give_the_reference_features():
-    backbone = Backbone("cifar-resnet20", str(SHARED / "weights" / "cifar_resnet20.npz"))
-    with np.load(SHARED / "weights" / "cifar_resnet_reference.npz") as reference:
-        names, expected = reference["files"], reference["features_20"]
-    with zipfile.ZipFile(SHARED / "data" / "cifar10_jpeg.zip") as files:
-        pixels = np.stack([simplejpeg.decode_jpeg(files.read(str(n))) for n in names])
-    np.testing.assert_allclose(backbone.model.predict(pixels, verbose=0), expected, atol=1e-3)
-    assert backbone.weights.hash != find_weights(backbone_preset("cifar-resnet20")).hash
+@pytest.mark.parametrize("name", ["lenet5", "alexnet", "vgg-small", "googlenet", "cifar-resnet20"])
+def test_start_of_own_networks(name):
+    """Kernels vary as Glorot and Bengio say for tanh, and as He et al. say for ReLU."""
+    preset = backbone_preset(name)
+    network = build_network(preset, preset.input_size, preset.classes)
+    for layer in network.layers:
+        if not hasattr(layer, "kernel"):
+            continue
+        shape = layer.kernel.shape
+        inside = int(np.prod(shape[:-1]))
+        outside = int(np.prod(shape[:-2])) * shape[-1]
+        variance = 2 / (inside + outside) if name == "lenet5" else 2 / inside
+        if inside * shape[-1] > 2000:
+            assert float(np.var(layer.kernel)) == pytest.approx(variance, rel=0.15), layer.name
+
+
+@pytest.mark.parametrize("name", backbone_names())
+def test_smallest_input_is_taken_and_less_is_refused(name):
+    preset = backbone_preset(name)
+    network = build_network(preset, (preset.smallest_input, preset.smallest_input))
+    assert min(network.output.shape[1:]) >= 1
+    body_tap = next(iter(preset.blocks))
+    with pytest.raises(TltoolError, match=f"from {preset.smallest_input}x{preset.smallest_input}"):
+        Backbone(name, "none", taps=body_tap, input_size=preset.smallest_input - 1)
+
+
+def test_other_input_sizes():
+    backbone = Backbone("cifar-resnet20", input_size="40x56")
+    assert backbone.model.input_shape == (None, 40, 56, 3)
+    assert backbone.model.output_shape == (None, 64)
+    for size in ("large", "40x", "0", -3, (32, 32, 32)):
+        with pytest.raises(TltoolError, match="name a side"):
+            Backbone("cifar-resnet20", input_size=size)
+    with pytest.raises(TltoolError, match="224x224 pixels alone"):
+        Backbone("vgg16", "none", taps="decaf6", input_size=160)
+    assert Backbone("vgg16", "none", input_size=160).canvas_size == (160, 160)
 
 
 def test_model_reloads_with_keras_alone(tmp_path):
     keras = import_keras()
-    backbone = Backbone("cifar-resnet20")
+    backbone = Backbone("cifar-resnet20", taps="stage1:avg+max,stage2:flatten,logits")
     backbone.model.save(tmp_path / "m.keras")
     pixels = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8)
     loaded = keras.saving.load_model(tmp_path / "m.keras")
@@ -125,112 +246,12 @@ def test_model_reloads_with_keras_alone(tmp_path):
     )
 
 
-class TestWhereWeightsLie:
-    """Keras's download is cut off: what the network would answer is not the test's business."""
-
-    @pytest.fixture(autouse=True)
-    def offline(self, monkeypatch, tmp_path):
-        def download(preset):
-            raise OSError("[Errno -2] Name or service not known")
-
-        monkeypatch.setattr(weights_module, "_download", download)
-        monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-        monkeypatch.delenv("TLTOOL_WEIGHTS", raising=False)
-
-    @pytest.fixture
-    def preset(self, monkeypatch):
-        """One whose published file is ten known bytes."""
-        from dataclasses import replace
-
-        digest = hashlib.md5(b"0123456789").hexdigest()
-        return replace(backbone_preset("resnet50"), weights_md5=digest)
-
-    def put(self, folder, preset, data=b"0123456789"):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / preset.weights_file).write_bytes(data)
-
-    def test_missing_names_all_four_places(self, preset, monkeypatch, tmp_path):
-        with pytest.raises(WeightsMissingError) as caught:
-            find_weights(preset)
-        for place in ("--weights", "TLTOOL_WEIGHTS", "Keras's cache", "Keras's download"):
-            assert place in str(caught.value)
-        assert preset.weights_file in str(caught.value)
-        assert "\n" not in str(caught.value)
-
-    def test_the_advice_works(self, preset, monkeypatch, tmp_path):
-        self.put(tmp_path / "mine", preset)
-        monkeypatch.setenv("TLTOOL_WEIGHTS", str(tmp_path / "mine"))
-        assert find_weights(preset).path == tmp_path / "mine" / preset.weights_file
-
-    def test_order_of_places(self, preset, monkeypatch, tmp_path):
-        self.put(tmp_path / "keras" / "models", preset)
-        assert "Keras's cache" in find_weights(preset).source
-        self.put(tmp_path / "mine", preset)
-        monkeypatch.setenv("TLTOOL_WEIGHTS", str(tmp_path / "mine"))
-        assert "TLTOOL_WEIGHTS" in find_weights(preset, "imagenet").source
-        own = tmp_path / "own.h5"
-        own.write_bytes(b"anything")
-        assert find_weights(preset, str(own)).path == own
-        monkeypatch.setattr(
-            weights_module, "_download", lambda p: self.put(tmp_path / "keras" / "models", p)
-        )
-        (tmp_path / "keras" / "models" / preset.weights_file).unlink()
-        (tmp_path / "mine" / preset.weights_file).unlink()
-        assert "Keras's download" in find_weights(preset).source
-
-    def test_file_that_is_not_the_published_one(self, preset, monkeypatch, tmp_path):
-        self.put(tmp_path / "mine", preset, b"cut short")
-        monkeypatch.setenv("TLTOOL_WEIGHTS", str(tmp_path / "mine"))
-        with pytest.raises(TltoolError, match="is not the published weights"):
-            find_weights(preset)
-
-    def test_weights_folder_that_is_none(self, preset, monkeypatch, tmp_path):
-        monkeypatch.setenv("TLTOOL_WEIGHTS", str(tmp_path / "nowhere"))
-        with pytest.raises(TltoolError, match="which is no folder"):
-            find_weights(preset)
-
-    def test_packaged_weights_ignore_the_weights_folder(self, monkeypatch, tmp_path):
-        embedded = backbone_preset("cifar-resnet20")
-        self.put(tmp_path, embedded, b"other")
-        monkeypatch.setenv("TLTOOL_WEIGHTS", str(tmp_path))
-        assert find_weights(embedded).path == packaged_weights(embedded)
-        with pytest.raises(TltoolError, match="has no ImageNet weights"):
-            find_weights(embedded, "imagenet")
-
-    def test_random_weights_follow_the_seed(self):
-        first, second, third = (Backbone("cifar-resnet20", "none", seed) for seed in (1, 1, 2))
-        kernels = [b.model.get_layer("conv1").get_weights()[0] for b in (first, second, third)]
-        np.testing.assert_array_equal(kernels[0], kernels[1])
-        assert np.abs(kernels[0] - kernels[2]).max() > 0.01
-        assert first.weights.hash == second.weights.hash != third.weights.hash
-
-    @pytest.mark.parametrize(
-        ("name", "content", "message"),
-        [
-            ("w.h5", b"no hdf5", "does not hold weights of cifar-resnet20"),
-            ("w.safetensors", b"no tensors", "does not hold weights"),
-            ("w.npz", b"no arrays", "does not hold weights"),
-            ("w.txt", b"x", "weights come as"),
-        ],
-    )
-    def test_files_that_are_no_weights(self, tmp_path, name, content, message):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(TltoolError, match=message):
-            _ = Backbone("cifar-resnet20", str(tmp_path / name)).model
-
-    def test_weights_of_another_network(self, tmp_path):
-        from safetensors.numpy import save_file
-
-        save_file({"conv1/kernel": np.zeros((3, 3, 3, 8), np.float32)}, tmp_path / "w.safetensors")
-        with pytest.raises(TltoolError, match=r"conv1/kernel with shape \(3, 3, 3, 8\), expected"):
-            _ = Backbone("cifar-resnet20", str(tmp_path / "w.safetensors")).model
-        np.savez(tmp_path / "w.npz", **{"features.0.weight": np.zeros(3, np.float32)})
-        with pytest.raises(TltoolError, match="which no CIFAR ResNet has"):
-            _ = Backbone("cifar-resnet20", str(tmp_path / "w.npz")).model
-
-    def test_no_such_file(self):
-        with pytest.raises(TltoolError, match="no such file"):
-            Backbone("resnet50", "nothing.h5")
+def test_names_do_not_depend_on_what_was_built_before():
+    preset = backbone_preset("inception-v3")
+    first, second = (build_network(preset, (75, 75)) for _ in range(2))
+    names = [operation.name for operation in first.operations]
+    assert names == [operation.name for operation in second.operations]
+    assert {"conv2d", "conv2d_93"} <= set(names)
 
 
 def test_unknown_backbone_offers_the_nearest():
@@ -246,74 +267,50 @@ def test_impossible_depth(depth):
         cifar_resnet(None, depth)
 
 
-class TestEngines:
-    """OpenVINO against Keras on every preset."""
+def test_list_is_in_natural_order_and_complete():
+    names = [entry.preset.name for entry in list_backbones()]
+    assert sorted(names) == backbone_names()
+    assert names.index("cifar-resnet56") < names.index("cifar-resnet110")
 
-    @pytest.mark.parametrize("name", [*sorted(APPLICATIONS), "cifar-resnet20"])
-    def test_engines_agree(self, name, random_weights):
-        from tltool.features import make_engine
 
-        weights = None if name == "cifar-resnet20" else str(random_weights(name)[1])
-        backbone = Backbone(name, weights)
-        pixels = np.random.default_rng(2).integers(0, 256, (3, *backbone.canvas_size, 3), np.uint8)
-        outputs = {
-            engine: make_engine(engine, f"test-{name}", lambda: backbone.model)(pixels)
-            for engine in ("keras", "openvino")
-        }
-        scale = np.abs(outputs["keras"]).max()
-        assert scale > 0
-        np.testing.assert_allclose(outputs["openvino"], outputs["keras"], atol=1e-4 * scale)
-        assert outputs["openvino"].dtype == np.float32
+def cifar_test_images():
+    with zipfile.ZipFile(SHARED / "data" / "cifar10_jpeg.zip") as files:
+        names = sorted(n for n in files.namelist() if n.startswith("test/") and n.endswith(".jpg"))
+        pixels = np.stack([simplejpeg.decode_jpeg(files.read(n)) for n in names])
+    return pixels, np.array([n.split("/")[1] for n in names])
 
-    def test_compiled_copy_needs_no_network(self):
-        from tltool.features import make_engine
 
-        model = Backbone("cifar-resnet20").model
-        pixels = np.zeros((2, 32, 32, 3), np.uint8)
-        first = make_engine("openvino", "test-again", lambda: model)(pixels)
-        again = make_engine("openvino", "test-again", lambda: pytest.fail("built again"))
-        np.testing.assert_array_equal(again(pixels), first)
+def accuracy_of(backbone):
+    pixels, classes = cifar_test_images()
+    run = make_engine("openvino", f"cifar-{backbone.weights.hash[:16]}", lambda: backbone.model)
+    scores = np.concatenate([run(pixels[i : i + 500]) for i in range(0, len(pixels), 500)])
+    return float(np.mean(np.unique(classes)[scores.argmax(axis=1)] == classes))
 
-    def test_damaged_copy_is_made_again(self, own_caches):
-        from tltool.features import make_engine
 
-        model = Backbone("cifar-resnet20").model
-        make_engine("openvino", "test-damaged", lambda: model)
-        (copy,) = (own_caches / "openvino").glob("test-damaged-*/model.xml")
-        copy.write_text("<damaged")
-        make_engine("openvino", "test-damaged", lambda: model)(np.zeros((1, 32, 32, 3), np.uint8))
+@needs_shared("data/cifar10_jpeg.zip")
+def test_embedded_weights_reach_the_figure_on_their_card():
+    accuracy = accuracy_of(Backbone("cifar-resnet20", taps="logits"))
+    assert accuracy >= 0.84
+    card = backbone_preset("cifar-resnet20").accuracy
+    assert f"{100 * accuracy:.2f}" == f"{card.top1:.2f}"
 
-    @pytest.mark.parametrize("engine", ["keras", "openvino"])
-    @pytest.mark.parametrize("name", ["cifar-resnet20", "resnet50"])
-    def test_bfloat16_is_another_precision(self, engine, name, random_weights):
-        from tltool.features import make_engine
 
-        backbone = Backbone(
-            name, None if name == "cifar-resnet20" else str(random_weights(name)[1])
-        )
-        size = backbone.canvas_size
-        pixels = np.random.default_rng(2).integers(0, 256, (4, *size, 3), np.uint8)
-        exact_engine = make_engine(engine, f"bf16-{name}", lambda: backbone.model)
-        exact = exact_engine(pixels)
-        rough = make_engine(engine, f"bf16-{name}", lambda: backbone.model, "bfloat16")(pixels)
-        assert rough.dtype == np.float32
-        assert np.abs(rough - exact).max() / np.abs(exact).max() < 0.3
-        np.testing.assert_array_equal(exact_engine(pixels), exact)  # it did not change the other
+@needs_shared("weights/cifar_resnet20.npz", "weights/cifar_resnet56.npz", "data/cifar10_jpeg.zip")
+@pytest.mark.parametrize(("depth", "reached"), [(20, 0.8103), (56, 0.8320)])
+def test_ported_weights_reach_the_published_figure(depth, reached):
+    file = SHARED / "weights" / f"cifar_resnet{depth}.npz"
+    backbone = Backbone(f"cifar-resnet{depth}", str(file), taps="logits")
+    assert accuracy_of(backbone) == pytest.approx(reached, abs=5e-4)
 
-    def test_openvino_sends_nothing(self):
-        """The converter's makers get no event: sockets are blocked while it is imported."""
-        import subprocess
-        import sys
 
-        code = (
-            "import socket\n"
-            "def refuse(*a, **k): raise SystemExit('a socket was opened')\n"
-            "socket.socket.connect = refuse; socket.create_connection = refuse\n"
-            "from tltool.features.openvino_engine import _import_openvino\n"
-            "_import_openvino()\n"
-            "import sys, threading\n"
-            "assert sys.modules['openvino_telemetry'] is None\n"
-            "assert threading.active_count() == 1\n"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+@needs_shared("weights/cifar_resnet20.npz", "weights/cifar_resnet56.npz", "data/cifar10_jpeg.zip")
+@pytest.mark.parametrize("depth", [20, 56])
+def test_ported_weights_give_the_reference_features(depth):
+    file = SHARED / "weights" / f"cifar_resnet{depth}.npz"
+    backbone = Backbone(f"cifar-resnet{depth}", str(file), taps="avgpool,logits")
+    with np.load(SHARED / "weights" / "cifar_resnet_reference.npz") as kept:
+        names = kept["files"]
+        expected = np.hstack([kept[f"features_{depth}"], kept[f"logits_{depth}"]])
+    with zipfile.ZipFile(SHARED / "data" / "cifar10_jpeg.zip") as files:
+        pixels = np.stack([simplejpeg.decode_jpeg(files.read(str(n))) for n in names])
+    np.testing.assert_allclose(backbone.model.predict(pixels, verbose=0), expected, atol=1e-3)

@@ -1,6 +1,7 @@
 """The command as a user meets it: what it prints where, and its exit status."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -37,6 +38,8 @@ HELP = [
     "store",
     ["store", "info"],
     ["store", "prune"],
+    "backbones",
+    ["weights", "import"],
 ]
 
 
@@ -163,7 +166,7 @@ class TestBadInput:
 
     def test_wrong_backbone_offers_the_nearest(self, photos):
         done = tltool("adapt", photos, "--backbone", "mobilenet")
-        assert "did you mean 'mobilenet-0.25'" in sentence(done)
+        assert "did you mean 'mobilenet-v2' or 'mobilenet-1.0'" in sentence(done)
 
     @pytest.mark.skipif(not Path("/proc").is_dir(), reason="this system has no /proc")
     def test_output_where_not_even_root_may_write(self, photos, tmp_path):
@@ -271,3 +274,99 @@ def test_demo(tmp_path):
     again = tltool("predict", *advice.split("tltool predict")[1].split(), cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert tltool("demo", "--quiet", cwd=tmp_path).returncode == 0  # a second time as well
+
+
+def test_backbones_are_listed_without_tensorflow():
+    done = tltool("backbones")
+    for part in ("resnet50", "25.6 M", "224x224", "74.9", "92.1", "packaged", "CC BY 4.0"):
+        assert part in done.stdout
+    code = (
+        "import sys; sys.argv = ['tltool', 'backbones']\nfrom tltool.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert not {'tensorflow', 'keras', 'sklearn', 'openvino'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_backbones_as_json():
+    listed = json.loads(tltool("backbones", "--json").stdout)["backbones"]
+    facts = {entry["name"]: entry for entry in listed}
+    assert facts["vgg16"]["parameters"] == 138_357_544
+    assert facts["vgg16"]["accuracy"]["top5"] == 90.1
+    assert facts["cifar-resnet20"]["weights"]["here"] == "packaged"
+
+
+def test_layers_of_a_backbone():
+    page = tltool("backbones", "lenet5").stdout
+    assert "c3                Conv2D            10x10x16       2,416" in page
+    facts = json.loads(tltool("backbones", "lenet5", "--json").stdout)
+    assert [row["name"] for row in facts["blocks"]] == ["block1", "block2", "block3", "head"]
+    assert len(facts["layers"]) == 11
+    by_block = tltool("backbones", "lenet5", "--by", "block").stdout
+    assert "head" in by_block
+    assert "Conv2D" not in by_block
+    larger = json.loads(tltool("backbones", "lenet5", "--input-size", "36x40", "--json").stdout)
+    assert larger["layers"][0]["output_shape"] == [36, 40, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["backbones", "resnet-50"], "did you mean 'resnet50'"),
+        (["backbones", "vgg16", "--input-size", "20"], "from 32x32 pixels on"),
+        (["weights", "import", "nothing.h5", "--backbone", "resnet50"], "no such file"),
+        (["weights", "import", "nothing.h5", "--backbone", "resnet5"], "did you mean"),
+    ],
+)
+def test_backbones_and_weights_that_are_wrong(arguments, message):
+    assert message in sentence(tltool(*arguments))
+
+
+def test_imported_weights_are_used(tmp_path, photos):
+    """The embedded network's, as a file of unknown origin for the small VGG's sister."""
+    from tltool import Backbone
+
+    network = Backbone("cifar-resnet32", "none", 3).network
+    network.save(tmp_path / "mine.keras")
+    (tmp_path / "weights").mkdir()
+    environment = {**os.environ, "TLTOOL_WEIGHTS": str(tmp_path / "weights")}
+    done = tltool(
+        "weights",
+        "import",
+        tmp_path / "mine.keras",
+        "--backbone",
+        "cifar-resnet32",
+        env=environment,
+    )
+    assert "without classification layers" in done.stdout
+    assert "imported" in tltool("backbones", "cifar-resnet32", env=environment).stdout
+    result = tltool(
+        *("adapt", photos, "--backbone", "cifar-resnet32", "--tap", "stage2:max,avgpool"),
+        *("--out", tmp_path / "run", "--store", tmp_path / "store"),
+        env=environment,
+    )
+    assert result.returncode == 0, result.stderr
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["settings"]["tap"] == ["stage2_block5_out:max", "stage3_block5_out:avg"]
+    assert facts["weights"]["sha256"] in done.stdout
+    spaces = json.loads(tltool("store", "info", "--store", tmp_path / "store", "--json").stdout)
+    assert {space["tap"] for space in spaces["spaces"]} == set(facts["settings"]["tap"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tap", "stage9"], "did you mean 'stage3'"),
+        (["--tap", "stage2:mean"], "Unknown pooling 'mean'"),
+        (["--tap", "stage2,,"], "names no layer"),
+        (["--input-size", "2"], "from 4x4 pixels on"),
+    ],
+)
+def test_taps_and_sizes_that_are_wrong(photos, options, message):
+    done = tltool("adapt", photos, "--backbone", "cifar-resnet20", *options)
+    assert message in sentence(done)
+
+
+def test_tap_needs_a_backbone(photos):
+    assert "needs --backbone" in sentence(tltool("adapt", photos, "--tap", "avgpool"))

@@ -83,6 +83,63 @@ def test_other_weights_are_other_features(dataset, source, counting):
     assert rough.features(dataset.examples).computed == 36
 
 
+class TestSeveralTaps:
+    """One forward pass serves them all, and each is stored apart."""
+
+    def at(self, source, taps):
+        return FeatureSource(Backbone("cifar-resnet20", taps=taps), source.store)
+
+    def test_one_pass(self, dataset, source, monkeypatch):
+        engines = []
+        make = extraction_module.make_engine
+
+        def counted(*arguments, **options):
+            engines.append(Tallying(make(*arguments, **options)))
+            return engines[-1]
+
+        monkeypatch.setattr(extraction_module, "make_engine", counted)
+        both = self.at(source, "stage2:avg+max,avgpool")
+        found = both.features(dataset.examples)
+        assert (found.computed, [e.images for e in engines]) == (36, [36])
+        pixels = np.stack([canvas(e.path.read_bytes(), (32, 32)) for e in dataset.examples])
+        expected = both.backbone.model.predict(pixels, verbose=0)
+        np.testing.assert_allclose(found.values, expected, atol=1e-4 * expected.max())
+
+        one = self.at(source, "stage2:max").features(dataset.examples)
+        assert one.computed == 0
+        np.testing.assert_array_equal(one.values, found.values[:, 32:64])
+        swapped = self.at(source, "avgpool,stage2").features(dataset.examples)
+        assert swapped.computed == 0
+        np.testing.assert_array_equal(
+            swapped.values, np.hstack([found.values[:, 64:], found.values[:, :32]])
+        )
+        assert len(engines) == 1
+
+    def test_only_what_is_missing_is_computed(self, dataset, source):
+        self.at(source, "avgpool").features(dataset.examples[:20])
+        both = self.at(source, "avgpool,stage1:flatten")
+        assert both.features(dataset.examples[:30]).computed == 30
+        rows = {space["tap"]: space["images"] for space in source.store.info().spaces}
+        assert rows == {"stage3_block3_out:avg": 30, "stage1_block3_out:flatten": 30}
+
+    def test_other_input_sizes_are_other_features(self, dataset, source):
+        source.features(dataset.examples)
+        larger = FeatureSource(Backbone("cifar-resnet20", input_size=48), source.store)
+        assert larger.features(dataset.examples).computed == 36
+
+
+class Tallying:
+    """A real engine that notes how many images it was given."""
+
+    def __init__(self, run):
+        self.run = run
+        self.images = 0
+
+    def __call__(self, pixels):
+        self.images += len(pixels)
+        return self.run(pixels)
+
+
 def test_engines_share_features_in_float32(dataset, source):
     FeatureSource(source.backbone, source.store, "openvino").features(dataset.examples)
     assert (

@@ -392,7 +392,7 @@ def test_default_backbone_says_which_weights_are_missing(photos, tmp_path, monke
     from tltool.backbones import WeightsMissingError
     from tltool.workflow import AdaptSettings, _choose_backbone
 
-    def only_mobilenet(name, *arguments):
+    def only_mobilenet(name, *arguments, **layers):
         if name == "resnet50":
             raise WeightsMissingError("none")
         return name

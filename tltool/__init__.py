@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tltool._presets import backbone_names
     from tltool._validation import TltoolError
-    from tltool.backbones import Backbone
+    from tltool.backbones import Backbone, backbone_page, import_weights, list_backbones
     from tltool.features import FeatureStore
     from tltool.runs import Run
     from tltool.settings import AdaptSettings
@@ -25,8 +25,11 @@ __all__ = [
     "__version__",
     "adapt",
     "backbone_names",
+    "backbone_page",
     "check",
     "evaluate",
+    "import_weights",
+    "list_backbones",
     "predict",
 ]
 
@@ -38,6 +41,9 @@ _HOMES = {
     "TltoolError": "_validation",
     "adapt": "workflow",
     "backbone_names": "_presets",
+    "backbone_page": "backbones",
+    "import_weights": "backbones",
+    "list_backbones": "backbones",
     "check": "workflow",
     "evaluate": "workflow",
     "predict": "workflow",

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tltool._validation import TltoolError, check_option
 
 __all__ = [
+    "Accuracy",
     "BackbonePreset",
     "Preprocessing",
+    "PublishedWeights",
     "backbone_names",
     "backbone_preset",
     "packaged_weights",
@@ -22,11 +26,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How raw pixels become a network's input: reorder the channels, then `x * scale + offset`.
+    """How raw pixels become a network's input: `x * scale + offset`, channels in its own order.
 
     Args:
-        channels: "RGB", or "BGR" for networks trained on OpenCV's order.
-        scale: one factor a channel, in the order after reordering.
+        channels: "RGB"; "BGR" for networks trained on OpenCV's order; "grey" for the luminance
+            of the scaled RGB channels.
+        scale: one factor a channel, in the network's order.
         offset: one summand a channel.
     """
 
@@ -35,55 +40,112 @@ class Preprocessing:
     offset: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        check_option("preprocessing.channels", self.channels, ("RGB", "BGR"))
+        check_option("preprocessing.channels", self.channels, ("RGB", "BGR", "grey"))
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """What trained weights there are of a network.
+
+    Args:
+        origin: "keras" for those of Keras Applications, "package" for those shipped here, "none"
+            where nobody publishes any that could be fetched.
+        source: whom they come from and what they were trained on.
+        licence: theirs.
+        file: official name of the file without the classification layers, or the packaged one.
+        md5: checksum of that file; empty where nobody publishes one.
+        full_file: official name of the file with the classification layers.
+        full_md5: its checksum.
+        command: how packaged weights were made.
+    """
+
+    origin: str
+    source: str
+    licence: str = ""
+    file: str = ""
+    md5: str = ""
+    full_file: str = ""
+    full_md5: str = ""
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        check_option("weights.origin", self.origin, ("keras", "package", "none"))
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Published figures of a trained network, in percent; None where there is none.
+
+    Args:
+        on: the test images.
+        source: who measured it, and how.
+        top1: share of images whose likeliest class is right.
+        top5: share of images whose five likeliest classes hold the right one.
+    """
+
+    on: str
+    source: str
+    top1: float | None = None
+    top5: float | None = None
 
 
 @dataclass(frozen=True)
 class BackbonePreset:
-    """A fact card: what is known of one pretrained network.
+    """A fact card: what is known of one network.
 
     Args:
         name: as the user writes it, `resnet50`.
         title: as a person would.
-        builder: a function of `keras.applications`, or `cifar_resnet`.
+        builder: a function of `keras.applications`, or one of `tltool.backbones`.
         arguments: keyword arguments of that function.
         input_size: height and width in pixels of the canvas it was trained on.
+        smallest_input: the fewest pixels a side that it can take.
+        classes: outputs of its published classification layers.
         preprocessing: what happens to the pixels.
-        tap: the Keras layer whose average-pooled activations are the features.
-        features: how many of them.
-        parameters: of the network up to that layer.
-        weights_from: "keras" for those of Keras Applications, "package" for those shipped here.
-        weights_source: whom the weights come from and what they were trained on.
-        weights_file: the official file name, or the packaged one.
-        weights_md5: checksum of that file; empty where nobody publishes one.
-        weights_command: how packaged weights were made; empty for others.
-        licence: of the weights.
+        tap: the named feature layer that is used where the user names none.
+        features: how many numbers it gives.
+        parameters: of the whole network with its classification layers.
+        multiply_adds: of one image through all of it, at `input_size`.
+        blocks: the freeze boundaries from the input up, name to the Keras layer that ends the
+            block. Each is a tap too; the last one is the last layer before classification.
+        taps: further feature layers, name to `layer` or `layer:pooling`.
+        head_taps: the classification layers that have weights, in the same form; they need
+            weights that include them.
+        fixed_head: whether those take the features of `input_size` alone.
+        weights: what trained weights there are.
+        accuracy: what they reach.
         citation: the paper.
-        published_accuracy: figure and what it was measured on.
     """
 
     name: str
     title: str
     builder: str
     input_size: tuple[int, int]
+    smallest_input: int
+    classes: int
     preprocessing: Preprocessing
     tap: str
     features: int
     parameters: int
-    weights_from: str
-    weights_source: str
-    weights_file: str
-    licence: str
+    multiply_adds: int
+    blocks: Mapping[str, str]
+    taps: Mapping[str, str]
+    head_taps: Mapping[str, str]
+    weights: PublishedWeights
+    accuracy: Accuracy
     citation: str
-    published_accuracy: str
-    arguments: dict[str, Any] = field(default_factory=dict)
-    weights_md5: str = ""
-    weights_command: str = ""
+    fixed_head: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def packaged(self) -> bool:
         """Whether the weights come with tltool."""
-        return self.weights_from == "package"
+        return self.weights.origin == "package"
+
+    @property
+    def named_taps(self) -> dict[str, str]:
+        """Every named feature layer from the input up, to `layer` or `layer:pooling`."""
+        return {**self.blocks, **self.taps, **self.head_taps}
 
 
 def backbone_names() -> list[str]:
@@ -109,7 +171,7 @@ def backbone_preset(name: str) -> BackbonePreset:
 def packaged_weights(preset: BackbonePreset) -> Path:
     """The file of the weights that come with tltool."""
     folder = resources.files("tltool.presets.weights")
-    return Path(str(folder.joinpath(preset.weights_file)))
+    return Path(str(folder.joinpath(preset.weights.file)))
 
 
 def _parse(name: str, card: dict[str, Any]) -> BackbonePreset:
@@ -118,14 +180,17 @@ def _parse(name: str, card: dict[str, Any]) -> BackbonePreset:
     unknown = set(card) - known
     if unknown:
         raise TltoolError(f"presets/backbones/{name}.toml has unknown keys: {sorted(unknown)}.")
-    pixels = card.pop("preprocessing")
     try:
-        return BackbonePreset(
-            name=name,
-            preprocessing=Preprocessing(
-                pixels["channels"], tuple(pixels["scale"]), tuple(pixels["offset"])
-            ),
-            **card | {"input_size": tuple(card["input_size"])},
-        )
+        pixels = card.pop("preprocessing")
+        how = Preprocessing(pixels["channels"], tuple(pixels["scale"]), tuple(pixels["offset"]))
+        parsed: dict[str, Any] = {
+            "preprocessing": how,
+            "input_size": tuple(card.pop("input_size")),
+            "weights": PublishedWeights(**card.pop("weights")),
+            "accuracy": Accuracy(**card.pop("accuracy")),
+        }
+        for tables in ("blocks", "taps", "head_taps", "arguments"):
+            parsed[tables] = MappingProxyType(card.pop(tables, {}))
+        return BackbonePreset(name=name, **parsed, **card)
     except (KeyError, TypeError) as error:
         raise TltoolError(f"presets/backbones/{name}.toml is incomplete: {error}.") from error

@@ -21,6 +21,9 @@ __all__ = ["app", "main"]
 
 _INTERRUPTED = 130
 
+# Networks of up to so many layers are shown layer by layer.
+_FEW_LAYERS = 60
+
 app = typer.Typer(
     name="tltool",
     help="Transfer learning for Keras: from a folder of photos to a saved, evaluated model.",
@@ -33,6 +36,8 @@ app = typer.Typer(
 )
 store_app = typer.Typer(help="Show and trim the feature store.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
+weights_app = typer.Typer(help="Take in pretrained weights.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
 
 
 Data = Annotated[
@@ -65,6 +70,14 @@ ImageColumn = Annotated[
 LabelColumn = Annotated[str | None, typer.Option(metavar="NAME", help="Table's column of classes.")]
 SplitColumn = Annotated[
     str | None, typer.Option(metavar="NAME", help="Table's column of train, val or test.")
+]
+InputSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Side of the network's input, or height and width: 160, 160x224. Default: the "
+        "backbone's own.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No table, no progress bars.")]
@@ -127,6 +140,15 @@ def adapt(
         str | None,
         typer.Option(metavar="imagenet|none|FILE", help="Default: the backbone's own."),
     ] = None,
+    tap: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Feature layers with an optional pooling (avg, max, avg+max, flatten), such as "
+            "stage3:max,avgpool; tltool backbones NAME lists them. Default: the backbone's own.",
+        ),
+    ] = None,
+    input_size: InputSize = None,
     strategy: Annotated[str, typer.Option(help="How to adapt it.")] = "off-the-shelf",
     out: Annotated[
         Path | None,
@@ -168,6 +190,8 @@ def adapt(
         force=force,
         backbone=backbone,
         weights=weights,
+        tap=tap,
+        input_size=input_size,
         strategy=strategy,
         seed=seed,
         test=test,
@@ -321,6 +345,86 @@ def demo(
         photo = shlex.join([str(result.run), str(out / "digits" / "3" / "0003.png")])
         typer.echo(f"Name a photo: {_own_name()} predict {photo}")
         typer.echo(f"On your own photos, sorted into a folder a class: {_own_name()} adapt PHOTOS")
+
+
+@app.command()
+@_explained
+def backbones(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="Backbone to show; default: list all.", show_default=False
+        ),
+    ] = None,
+    by: Annotated[
+        Literal["layer", "block"] | None,
+        typer.Option(help="A row a layer, or a row a block; default: layer, if there are few."),
+    ] = None,
+    input_size: InputSize = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """List the networks, or show the layers of one.
+
+    Sizes, costs, published figures and where the weights are; of one network each layer's output,
+    parameters, multiply-adds and receptive field, the taps and the freeze boundaries.
+    """
+    from tltool.backbones.catalogue import backbone_page, list_backbones
+    from tltool.display import print_backbone, print_backbones, print_json
+
+    if name is None:
+        entries = list_backbones()
+        if json:
+            print_json({"backbones": [entry.as_json() for entry in entries]})
+        elif not quiet:
+            print_backbones(entries)
+        return
+    page = backbone_page(name, input_size)
+    if json:
+        print_json(page.as_json())
+    elif not quiet:
+        print_backbone(page, by or ("layer" if len(page.layers) <= _FEW_LAYERS else "block"))
+
+
+@weights_app.command("import")
+@_explained
+def weights_import(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="Keras .h5, .weights.h5 or .keras, .safetensors, or a CIFAR ResNet's .npz.",
+            show_default=False,
+        ),
+    ],
+    backbone: Annotated[
+        str, typer.Option(metavar="NAME", help="Network that they are of.", show_default=False)
+    ],
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace weights imported before.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Convert a weights file, and use it from now on.
+
+    It goes into the folder named by TLTOOL_WEIGHTS, or the user's own, with its source and hash.
+    """
+    from dataclasses import asdict
+
+    from tltool.backbones.importing import import_weights
+    from tltool.display import print_json
+
+    done = import_weights(file, backbone, force=force)
+    if json:
+        print_json(asdict(done) | {"path": str(done.path)})
+    elif not quiet:
+        head = "with" if done.head else "without"
+        typer.echo(f"{done.path}: weights of {backbone}, {head} classification layers")
+        typer.echo(f"sha256 {done.hash}, from {done.source} (sha256 {done.source_hash})")
+        typer.echo(f"They are taken for {backbone} from now on; remove that file to undo it.")
 
 
 @store_app.command("info")

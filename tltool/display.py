@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
@@ -14,12 +14,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from tltool._files import counted
+from tltool.backbones.catalogue import BackboneEntry, BackbonePage
 from tltool.data import CheckReport, kinds_in_words
 from tltool.features import StoreInfo
 from tltool.metrics import METRIC_NAMES
 from tltool.results import Prediction, RunResult
 
 __all__ = [
+    "print_backbone",
+    "print_backbones",
     "print_check",
     "print_csv",
     "print_json",
@@ -147,3 +150,89 @@ def print_store(info: StoreInfo) -> None:
     used, most = size_in_words(info.bytes), size_in_words(info.max_bytes)
     typer.echo(f"{info.path}: {used} of {most}, {info.inspections:,} images checked")
     _print_rich(table)
+
+
+def print_backbones(entries: Sequence[BackboneEntry]) -> None:
+    """A row a backbone."""
+    right = ("Parameters", "Multiply-adds", "Features", "Top-1", "Top-5")
+    table = Table(box=None, pad_edge=False)
+    for heading in ("Name", *right[:2], "Input", *right[2:], "Licence", "Weights"):
+        table.add_column(heading, justify="right" if heading in right else "left", no_wrap=True)
+    for entry in entries:
+        preset = entry.preset
+        table.add_row(
+            preset.name,
+            _short(preset.parameters),
+            _short(preset.multiply_adds),
+            "{}x{}".format(*preset.input_size),
+            f"{preset.features:,}",
+            *(
+                "" if top is None else f"{top:.1f}"
+                for top in (preset.accuracy.top1, preset.accuracy.top5)
+            ),
+            preset.weights.licence or "-",
+            entry.weights,
+        )
+    _print_rich(table)
+    typer.echo(
+        "\nTop-1 and top-5 in percent, on the set that tltool backbones NAME tells. Weights: where "
+        "they would be taken from; none: with --weights FILE, or random."
+    )
+
+
+def print_backbone(page: BackbonePage, by: str) -> None:
+    """The fact card of a backbone, and a row for each layer or block."""
+    preset, accuracy = page.entry.preset, page.entry.preset.accuracy
+    facts = Table(show_header=False, box=None, pad_edge=False)
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    tops = [
+        f"{top:g} % {n}" for n, top in (("top-1", accuracy.top1), ("top-5", accuracy.top5)) if top
+    ]
+    published = f"{', '.join(tops)} on {accuracy.on} ({accuracy.source})" if tops else "nothing"
+    for name, value in (
+        ("Backbone", f"{preset.title} ({preset.name})"),
+        ("Parameters", f"{preset.parameters:,}"),
+        ("Input", "{}x{} pixels".format(*page.input_size) + f", from {preset.smallest_input} on"),
+        ("Features", f"{preset.features:,} from tap {preset.tap}"),
+        ("Published", published),
+        ("Weights", f"{preset.weights.source}; now: {page.entry.weights}"),
+        *([("Licence", preset.weights.licence)] if preset.weights.licence else []),
+        ("Source", preset.citation),
+    ):
+        facts.add_row(name, escape(value))
+    _print_rich(facts)
+    typer.echo("")
+    rows: Iterable[Any] = page.layers if by == "layer" else page.blocks
+    table = Table(box=None, pad_edge=False)
+    first = ("Layer", "Kind") if by == "layer" else ("Block", "Layers")
+    numbers = ("Parameters", "Multiply-adds", "Field", "Stride")
+    for heading in (*first, "Output", *numbers, "Taps", "Freeze boundary"):
+        table.add_column(heading, justify="right" if heading in numbers else "left", no_wrap=True)
+    for row in rows:
+        boundary = (row.block if row.boundary else "") if by == "layer" else row.name
+        table.add_row(
+            row.name,
+            row.kind if by == "layer" else str(row.layers),
+            "x".join(map(str, row.output_shape)),
+            f"{row.parameters:,}" if row.parameters else "",
+            f"{row.multiply_adds:,}" if row.multiply_adds else "",
+            "all" if row.receptive_field is None else str(row.receptive_field),
+            "" if row.stride is None else str(row.stride),
+            " ".join(row.taps),
+            "" if boundary == "head" else boundary,
+        )
+    _print_rich(table)
+    typer.echo(
+        "\nField: side in pixels of the square of the image that one output depends on; stride: "
+        "pixels between neighbouring outputs."
+    )
+
+
+def _short(n: float) -> str:
+    """A count with three digits and a unit: 25.6 M."""
+    for unit in ("", " k", " M"):
+        if n < 1000:
+            return f"{n:.3g}{unit}"
+        n /= 1000
+    return f"{n:.3g} G"

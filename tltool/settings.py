@@ -20,6 +20,9 @@ class AdaptSettings:
         backbone: name of a preset; None for the best of resnet50 and mobilenet-0.25 whose weights
             can be had, else the embedded network.
         weights: "imagenet", "none" (random), a file, or None for the backbone's own.
+        tap: feature layers with their pooling, `stage3:max,avgpool`; None for the backbone's own.
+        input_size: height and width in pixels of what the network is given, `160` or `160x224`;
+            None for the backbone's own.
         strategy: how to adapt, "off-the-shelf".
         seed: of the splits, the folds and the intervals.
         test: share of the images to test on, where the data brings no test split.
@@ -37,6 +40,8 @@ class AdaptSettings:
 
     backbone: str | None = None
     weights: str | None = None
+    tap: str | None = None
+    input_size: str | None = None
     strategy: str = "off-the-shelf"
     seed: int = 0
     test: float = 0.2

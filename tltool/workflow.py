@@ -301,19 +301,21 @@ def _settings(given: dict[str, Any]) -> AdaptSettings:
 
 def _choose_backbone(settings: AdaptSettings, warnings: list[str]) -> Backbone:
     """The backbone asked for, or the best whose weights can be had; says so in `warnings`."""
+    layers: dict[str, Any] = {"taps": settings.tap, "input_size": settings.input_size}
     if settings.backbone is not None:
         if settings.weights == "none":
             warnings.append("The weights are random: figures tell what the bare network is worth.")
-        return Backbone(settings.backbone, settings.weights, settings.seed)
-    if settings.weights not in (None, "imagenet"):
-        raise TltoolError(
-            f"--weights {settings.weights} needs --backbone to say for which network: one of "
-            f"{', '.join(backbone_names())}."
-        )
+        return Backbone(settings.backbone, settings.weights, settings.seed, **layers)
+    for option, value in (("--weights", settings.weights), ("--tap", settings.tap)):
+        if value not in (None, "imagenet"):
+            raise TltoolError(
+                f"{option} {value} needs --backbone to say of which network: one of "
+                f"{', '.join(backbone_names())}."
+            )
     missing: list[str] = []
     for name in _PREFERRED_BACKBONES:
         try:
-            found = Backbone(name)
+            found = Backbone(name, **layers)
         except WeightsMissingError as error:
             _log.debug("%s", error)
             missing.append(name)
@@ -330,7 +332,7 @@ def _choose_backbone(settings: AdaptSettings, warnings: list[str]) -> Backbone:
         f"weights of {_PREFERRED_BACKBONES[0]} into a folder named by TLTOOL_WEIGHTS for better "
         "figures."
     )
-    return Backbone(_EMBEDDED_BACKBONE)
+    return Backbone(_EMBEDDED_BACKBONE, **layers)
 
 
 def _settings_facts(
@@ -341,6 +343,8 @@ def _settings_facts(
         "data": printable(str(data)),
         "backbone": source.backbone.preset.name,
         "weights": source.backbone.weights.hash,
+        "tap": [str(part) for part in source.backbone.parts],
+        "input_size": list(source.backbone.canvas_size),
         "engine": source.engine,
     }
 

@@ -1,6 +1,19 @@
 """A preset and its weights -> a Keras model that takes raw pixels."""
 
 from tltool.backbones.backbone import Backbone
+from tltool.backbones.catalogue import backbone_page, list_backbones
+from tltool.backbones.importing import import_weights
+from tltool.backbones.taps import Tap, TapPart
 from tltool.backbones.weights import Weights, WeightsMissingError, find_weights
 
-__all__ = ["Backbone", "Weights", "WeightsMissingError", "find_weights"]
+__all__ = [
+    "Backbone",
+    "Tap",
+    "TapPart",
+    "Weights",
+    "WeightsMissingError",
+    "backbone_page",
+    "find_weights",
+    "import_weights",
+    "list_backbones",
+]

@@ -2,86 +2,167 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tltool._keras import import_keras
 from tltool._presets import BackbonePreset, backbone_preset
-from tltool.backbones.weights import Weights, find_weights, load_weights
+from tltool._validation import TltoolError
+from tltool.backbones.build import build_network
+from tltool.backbones.layers import layer_table
+from tltool.backbones.taps import Tap, TapPart, parse_taps
+from tltool.backbones.weight_files import read_weights
+from tltool.backbones.weights import Weights, find_weights
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Backbone"]
+__all__ = ["Backbone", "check_input_size"]
 
 
 class Backbone:
-    """One network, its weights and its preprocessing.
+    """One network, its weights, its preprocessing, and the layers that its features come from.
 
-    Making one finds and hashes the weights; the network itself is built when `model` is first
-    asked for, so that a run whose features are all stored builds it once, to save it.
+    Making one finds and hashes the weights; the network itself is built when it is first asked
+    for, so that a run whose features are all stored builds it once, to save it.
 
     Args:
         name: of a preset, see `tltool.backbone_names()`.
         weights: a file, "imagenet", "none" (random), or None for the preset's own.
         seed: of random weights.
+        taps: feature layers, named by the preset or by Keras, each with an optional pooling
+            (`avg`, `max`, `avg+max`, `flatten`): `"stage3:max,avgpool"` or one by one; None for
+            the preset's own.
+        input_size: height and width in pixels, or one number for both; None for the preset's.
 
     Raises:
-        TltoolError: unknown name, or weights that are missing or do not fit.
+        TltoolError: unknown name, layer or pooling; a size that the network cannot take; weights
+            that are missing or do not fit.
 
     Example:
         >>> Backbone("cifar-resnet20").model.output_shape
         (None, 64)
+        >>> Backbone("cifar-resnet20", taps="stage2,stage3:max").model.output_shape
+        (None, 96)
     """
 
-    def __init__(self, name: str, weights: str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        weights: str | None = None,
+        seed: int = 0,
+        *,
+        taps: str | Sequence[str] | None = None,
+        input_size: str | int | Sequence[int] | None = None,
+    ) -> None:
         self.preset: BackbonePreset = backbone_preset(name)
-        self.weights: Weights = find_weights(self.preset, weights, seed)
+        self.canvas_size = check_input_size(self.preset, input_size)
+        self.taps: tuple[Tap, ...] = parse_taps(self.preset, taps, self._kinds_of_layers)
+        head = next((tap for tap in self.taps if tap.in_head), None)
+        if head and self.preset.fixed_head and self.canvas_size != self.preset.input_size:
+            height, width = self.preset.input_size
+            raise TltoolError(
+                f"--tap {head.name} lies in fully connected layers of {name}, which take images of "
+                f"{height}x{width} pixels alone; leave --input-size out, or choose another tap."
+            )
+        self._with_head = head is not None
+        self.weights: Weights = find_weights(self.preset, weights, seed, head=self._with_head)
 
     @property
-    def canvas_size(self) -> tuple[int, int]:
-        """Height and width in pixels of the images it takes."""
-        return self.preset.input_size
+    def parts(self) -> tuple[TapPart, ...]:
+        """What its features consist of, in order; each is computed once and stored apart."""
+        return tuple(dict.fromkeys(part for tap in self.taps for part in tap.parts))
 
     @cached_property
     def model(self) -> keras.Model:
         """From raw pixels `(n, height, width, 3)`, uint8, 0-255, RGB, to features `(n, d)` float32.
 
-        Preprocessing is inside; every layer is a standard one, none is trainable.
+        The features of several taps stand side by side, in the order of `parts`. Preprocessing is
+        inside; every layer is a standard one, none is trainable.
+        """
+        return self.model_of(self.parts)
+
+    @cached_property
+    def network(self) -> keras.Model:
+        """The whole network with its weights, from raw pixels to its last activations.
+
+        It has its classification layers, to logits, only where a tap lies among them.
         """
         keras = import_keras()
 
-        height, width = self.canvas_size
-        pixels = keras.Input((height, width, 3), dtype="uint8", name="pixels")
         if self.weights.seed is not None:
             keras.utils.set_random_seed(self.weights.seed)
-        network = self._network(self._preprocess(pixels))
-        load_weights(network, self.preset, self.weights)
-        tapped = network.get_layer(self.preset.tap).output
-        features = keras.layers.GlobalAveragePooling2D(name="avgpool")(tapped)
-        model = keras.Model(pixels, features, name=self.preset.name.replace(".", "_"))
+        classes = self.preset.classes if self._with_head else None
+        network = build_network(self.preset, self.canvas_size, classes)
+        if self.weights.path is not None:
+            read_weights(network, self.preset, self.weights.path)
+        network.trainable = False
+        return network
+
+    def model_of(self, parts: Sequence[TapPart]) -> keras.Model:
+        """From raw pixels to the features of some parts, side by side."""
+        keras = import_keras()
+
+        pooled = [self._pooled(part) for part in parts]
+        features = pooled[0] if len(pooled) == 1 else keras.layers.Concatenate(name="taps")(pooled)
+        name = self.preset.name.replace(".", "_").replace("-", "_")
+        model = keras.Model(self.network.input, features, name=name)
         model.trainable = False
         return model
 
-    def _preprocess(self, pixels: Any) -> Any:
+    def widths(self, parts: Sequence[TapPart]) -> list[int]:
+        """How many numbers each part gives."""
+        shapes = {row.name: row.output_shape for row in layer_table(self.preset, self.canvas_size)}
+        return [
+            math.prod(shapes[p.layer]) if p.pooling == "flatten" else shapes[p.layer][-1]
+            for p in parts
+        ]
+
+    def _pooled(self, part: TapPart) -> Any:
         keras = import_keras()
 
-        how = self.preset.preprocessing
-        if how.channels == "BGR":
-            pixels = keras.ops.flip(pixels, axis=-1)
-        return keras.layers.Rescaling(list(how.scale), list(how.offset), name="preprocessing")(
-            pixels
+        activations = self.network.get_layer(part.layer).output
+        if len(activations.shape) == 2:
+            return activations
+        pooling = {
+            "avg": keras.layers.GlobalAveragePooling2D,
+            "max": keras.layers.GlobalMaxPooling2D,
+            "flatten": keras.layers.Flatten,
+        }[part.pooling]
+        return pooling(name=f"{part.layer}_{part.pooling}")(activations)
+
+    def _kinds_of_layers(self) -> dict[str, tuple[bool, bool]]:
+        """Of every layer, whether it gives vectors and whether it is a classification layer."""
+        return {
+            row.name: (len(row.output_shape) == 1, not row.block)
+            for row in layer_table(self.preset, self.preset.input_size)
+        }
+
+
+def check_input_size(
+    preset: BackbonePreset, wanted: str | int | Sequence[int] | None
+) -> tuple[int, int]:
+    """Height and width in pixels, if the network can take them.
+
+    Args:
+        preset: the backbone.
+        wanted: one number for both, or both: 160, "160", "160x224", (160, 224); None for the
+            preset's own.
+
+    Raises:
+        TltoolError: it cannot; the sentence says the smallest that it can.
+    """
+    if wanted is None:
+        return preset.input_size
+    shown = wanted if isinstance(wanted, str | int) else "x".join(map(str, wanted))
+    found = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", str(shown).lower())
+    size = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if min(size) < preset.smallest_input:
+        raise TltoolError(
+            f"--input-size {shown}: {preset.name} takes images from {preset.smallest_input}x"
+            f"{preset.smallest_input} pixels on; name a side (160) or height and width (160x224)."
         )
-
-    def _network(self, inputs: Any) -> keras.Model:
-        """The network with initial weights, without its classification layers."""
-        keras = import_keras()
-
-        if self.preset.builder == "cifar_resnet":
-            from tltool.backbones.cifar_resnet import cifar_resnet
-
-            return cifar_resnet(inputs, **self.preset.arguments)
-        builder = getattr(keras.applications, self.preset.builder)
-        return builder(
-            include_top=False, weights=None, input_tensor=inputs, **self.preset.arguments
-        )
+    return size

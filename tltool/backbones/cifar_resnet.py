@@ -16,8 +16,8 @@ __all__ = ["cifar_resnet"]
 _STAGE_CHANNELS = (16, 32, 64)
 
 
-def cifar_resnet(inputs: Any, depth: int) -> keras.Model:
-    """A CIFAR residual network without its classification head.
+def cifar_resnet(inputs: Any, depth: int, classes: int | None = None) -> keras.Model:
+    """A CIFAR residual network.
 
     The shortcuts have no parameters (option A of the paper): where the width doubles they take
     every second pixel and fill the new channels with zeros, half before and half after.
@@ -26,11 +26,13 @@ def cifar_resnet(inputs: Any, depth: int) -> keras.Model:
         inputs: Keras tensor, `(batch, height, width, 3)`, float32, already normalised; its sides
             are multiples of 4.
         depth: number of weighted layers, `6n + 2`: 20, 32, 44, 56 or 110 in the paper.
+        classes: outputs of the last layer, named `logits`, before any softmax; None to end with
+            the last stage.
 
     Returns:
         A functional model from the inputs of that tensor to the last stage's activations,
-        `(batch, height / 4, width / 4, 64)`. ResNet-20 has 269,072 parameters that count as
-        weights and shifts here, and 269,722 with its ten-class head.
+        `(batch, height / 4, width / 4, 64)`, or logits `(batch, classes)`. With ten classes
+        ResNet-20 has 269,722 trainable parameters, ResNet-56 853,018.
 
     Raises:
         TltoolError: the depth is not `6n + 2`.
@@ -52,7 +54,10 @@ def cifar_resnet(inputs: Any, depth: int) -> keras.Model:
         for block in range(1, blocks + 1):
             stride = 2 if stage > 1 and block == 1 else 1
             x = _basic_block(x, channels, stride, f"stage{stage}_block{block}")
-    return keras.Model(keras.utils.get_source_inputs(x), x, name=f"cifar_resnet{depth}")
+    if classes is not None:
+        x = keras.layers.GlobalAveragePooling2D(name="global_average_pooling")(x)
+        x = keras.layers.Dense(classes, kernel_initializer="he_normal", name="logits")(x)
+    return keras.Model(keras.utils.get_source_inputs(inputs)[0], x, name=f"cifar_resnet{depth}")
 
 
 def _basic_block(x: Any, channels: int, stride: int, name: str) -> Any:

@@ -9,9 +9,8 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import platformdirs
 
 from tltool._files import sha256_of
 from tltool._keras import import_keras
@@ -19,17 +18,22 @@ from tltool._presets import BackbonePreset, packaged_weights
 from tltool._progress import open_progress
 from tltool._validation import TltoolError
 
-if TYPE_CHECKING:
-    import keras
-
-__all__ = ["Weights", "WeightsMissingError", "find_weights", "load_weights"]
+__all__ = [
+    "WEIGHT_SUFFIXES",
+    "Weights",
+    "WeightsMissingError",
+    "find_weights",
+    "imported_file",
+    "local_weights",
+    "weights_folder",
+]
 
 _log = logging.getLogger(__name__)
 
+WEIGHT_SUFFIXES = (".h5", ".keras", ".safetensors", ".npz")
+
 # Seconds that a download may stand still before it counts as failed.
 _DOWNLOAD_PATIENCE = 30.0
-
-_SUFFIXES = (".h5", ".safetensors", ".npz")
 
 
 class WeightsMissingError(TltoolError):
@@ -45,40 +49,65 @@ class Weights:
         hash: hexadecimal SHA-256 of the file, or of what made random weights.
         source: where it was found, in words.
         seed: of random weights; None for a file.
+        published: whether they are those that the preset describes.
     """
 
     path: Path | None
     hash: str
     source: str
     seed: int | None = None
+    published: bool = False
 
 
-def find_weights(preset: BackbonePreset, weights: str | None = None, seed: int = 0) -> Weights:
+def weights_folder() -> Path:
+    """Where weights are looked for first, and imported to: `TLTOOL_WEIGHTS`, or the user's own.
+
+    Raises:
+        TltoolError: `TLTOOL_WEIGHTS` names something else than a folder.
+    """
+    named = os.environ.get("TLTOOL_WEIGHTS")
+    if not named:
+        return Path(platformdirs.user_data_dir("tltool", appauthor=False)) / "weights"
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise TltoolError(f"TLTOOL_WEIGHTS names {named}, which is no folder; correct or unset it.")
+    return folder
+
+
+def imported_file(preset: BackbonePreset) -> Path:
+    """Where `import_weights` puts weights of this backbone."""
+    return weights_folder() / f"{preset.name}.safetensors"
+
+
+def find_weights(
+    preset: BackbonePreset, weights: str | None = None, seed: int = 0, *, head: bool = False
+) -> Weights:
     """The weights that a user asked for.
 
     Args:
         preset: the backbone.
         weights: a file, "none" for random ones, "imagenet", or None for the preset's own.
         seed: of random weights.
+        head: whether the classification layers are needed too.
 
     Returns:
-        For "imagenet" and None, in this order: the packaged file; the official file in the folder
-        named by `TLTOOL_WEIGHTS`; the one in Keras's cache; what Keras downloads.
+        For None and "imagenet", in this order: the imported file and then the official one in the
+        weights folder; the packaged one; the official one in Keras's cache; what Keras downloads.
 
     Raises:
         TltoolError: the file is not there, or is not the published one.
-        WeightsMissingError: no place has them; one sentence names all four.
+        WeightsMissingError: no place has them; one sentence names all of them.
     """
     if weights == "none":
-        text = f"random:{preset.name}:{preset.parameters}:{seed}"
+        text = f"random:{preset.name}:{preset.parameters}:{seed}:{head}"
         return Weights(None, hashlib.sha256(text.encode()).hexdigest(), "random weights", seed)
+    if weights == "imagenet" and preset.weights.origin != "keras":
+        raise TltoolError(
+            f"{preset.name} has no ImageNet weights; leave --weights out for "
+            + (f"its packaged ones ({preset.weights.source})." if preset.packaged else "its own.")
+        )
     if weights in (None, "imagenet"):
-        if preset.packaged and weights is not None:
-            raise TltoolError(
-                f"{preset.name} has no ImageNet weights; leave --weights out for its packaged "
-                f"ones ({preset.weights_source})."
-            )
-        return _packaged(preset) if preset.packaged else _official(preset)
+        return _own_weights(preset, head=head, imported=weights is None)
     path = Path(weights).expanduser()
     if path.is_dir():
         raise TltoolError(
@@ -88,96 +117,111 @@ def find_weights(preset: BackbonePreset, weights: str | None = None, seed: int =
         raise TltoolError(
             f"--weights {weights}: no such file; expected imagenet, none, or a weights file."
         )
-    if path.suffix not in _SUFFIXES:
+    if path.suffix not in WEIGHT_SUFFIXES:
         raise TltoolError(
-            f"--weights {weights}: weights come as {', '.join(_SUFFIXES)}, not {path.suffix!r}."
+            f"--weights {weights}: weights come as {', '.join(WEIGHT_SUFFIXES)}, not "
+            f"{path.suffix!r}."
         )
     return Weights(path, sha256_of(path).hex(), f"the file {path}")
 
 
-def load_weights(model: keras.Model, preset: BackbonePreset, weights: Weights) -> None:
-    """Put weights into a freshly built backbone, in place.
+def local_weights(preset: BackbonePreset) -> str:
+    """Where a backbone's own weights would be taken from, without opening them.
 
-    Raises:
-        TltoolError: the file does not fit the network, or cannot be read.
+    Returns:
+        "imported", "weights folder", "packaged", "Keras's cache", "download" or "none".
     """
-    if weights.path is None:
-        return
-    try:
-        if weights.path.suffix == ".h5":
-            model.load_weights(str(weights.path))
-        elif weights.path.suffix == ".safetensors":
-            _assign(model, _read_safetensors(weights.path))
-        else:
-            from tltool.backbones.torch_layout import from_torch_layout
-
-            with np.load(weights.path, allow_pickle=False) as arrays:
-                _assign(model, from_torch_layout(dict(arrays)))
-    except TltoolError:
-        raise
-    except Exception as error:  # h5py, Keras and safetensors each raise their own kinds
-        reason = " ".join(str(error).split())[:300]
-        raise TltoolError(
-            f"{weights.path} does not hold weights of {preset.name} "
-            f"({preset.parameters:,} parameters without the classification layers): {reason}"
-        ) from error
+    if imported_file(preset).is_file():
+        return "imported"
+    if preset.packaged:
+        return "packaged"
+    if preset.weights.origin == "none":
+        return "none"
+    folders = {"weights folder": weights_folder(), "Keras's cache": _keras_cache()}
+    for name, folder in folders.items():
+        if any((folder / file).is_file() for file, _ in _official_files(preset, head=False)):
+            return name
+    return "download"
 
 
-def _packaged(preset: BackbonePreset) -> Weights:
-    path = packaged_weights(preset)
-    if not path.is_file():
+def _own_weights(preset: BackbonePreset, *, head: bool, imported: bool) -> Weights:
+    folder = weights_folder()
+    own = imported_file(preset)
+    if imported and own.is_file() and (not head or _has_head(own, preset)):
+        return Weights(own, sha256_of(own).hex(), f"imported ({own})")
+    if preset.packaged:
+        path = packaged_weights(preset)
+        if not path.is_file():
+            raise WeightsMissingError(
+                f"The packaged weights of {preset.name} are not at {path}; install tltool again."
+            )
+        return Weights(path, sha256_of(path).hex(), "packaged with tltool", published=True)
+    if preset.weights.origin == "none":
         raise WeightsMissingError(
-            f"The packaged weights of {preset.name} are not at {path}; install tltool again."
+            f"{preset.name} has no pretrained weights that could be fetched"
+            f"{' with classification layers' if own.is_file() else ''}: {preset.weights.source}; "
+            "name a file with --weights, or --weights none to start from random ones."
         )
-    return Weights(path, sha256_of(path).hex(), "packaged with tltool")
+    files = _official_files(preset, head=head)
+    for place, source in ((folder, "the weights folder"), (_keras_cache(), "Keras's cache")):
+        for file, md5 in files:
+            if (place / file).is_file():
+                return _verified(preset, place / file, md5, source)
+    return _fetch(preset, files[0], head=head)
 
 
-def _official(preset: BackbonePreset) -> Weights:
-    """The published file of a Keras Applications network, from the first place that has it."""
-    name = preset.weights_file
-    folder = os.environ.get("TLTOOL_WEIGHTS")
-    if folder and not Path(folder).expanduser().is_dir():
-        raise TltoolError(
-            f"TLTOOL_WEIGHTS names {folder}, which is no folder; correct or unset it."
-        )
-    if folder and (path := Path(folder).expanduser() / name).is_file():
-        return _verified(preset, path, "TLTOOL_WEIGHTS")
-    cached = _keras_cache() / name
-    if cached.is_file():
-        return _verified(preset, cached, "Keras's cache")
+def _official_files(preset: BackbonePreset, *, head: bool) -> list[tuple[str, str]]:
+    """Names and checksums of the files that will do, the better one first."""
+    full = (preset.weights.full_file, preset.weights.full_md5)
+    return [full] if head else [(preset.weights.file, preset.weights.md5), full]
+
+
+def _has_head(path: Path, preset: BackbonePreset) -> bool:
+    """Whether an imported file holds the classification layers."""
+    from safetensors import SafetensorError, safe_open
+
+    head = {where.partition(":")[0] for where in preset.head_taps.values()}
     try:
-        _download(preset)
-        return _verified(preset, cached, "Keras's download")
+        with safe_open(path, "np") as file:
+            return head <= {name.partition("/")[0] for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return True  # reading it will tell what is wrong
+
+
+def _fetch(preset: BackbonePreset, file: tuple[str, str], *, head: bool) -> Weights:
+    name, md5 = file
+    cached = _keras_cache() / name
+    try:
+        _download(preset, head=head)
+        return _verified(preset, cached, md5, "Keras's download")
     except TltoolError:
         raise
     except Exception as error:  # urllib, sockets and Keras each raise their own kinds
         _log.debug("download of %s failed", name, exc_info=True)
         reason = str(error).rsplit("]", 1)[-1].rsplit(":", 1)[-1].strip() or type(error).__name__
-        named = (
-            f"TLTOOL_WEIGHTS ({folder}) lacks" if folder else "TLTOOL_WEIGHTS names no folder with"
-        )
         raise WeightsMissingError(
-            f"No weights for {preset.name}: no --weights FILE was given, {named} {name}, Keras's "
-            f"cache ({cached.parent}) does not have it, and Keras's download failed ({reason}); "
+            f"No weights for {preset.name}: no --weights FILE was given, the weights folder "
+            f"({weights_folder()}; TLTOOL_WEIGHTS names another) lacks {name}, Keras's cache "
+            f"({cached.parent}) does not have it, and Keras's download failed ({reason}); "
             "fetch that file on a machine with network and put it into one of these places, or "
             "choose --backbone cifar-resnet20, whose weights are packaged."
         ) from error
 
 
-def _verified(preset: BackbonePreset, path: Path, source: str) -> Weights:
+def _verified(preset: BackbonePreset, path: Path, md5: str, source: str) -> Weights:
     """The file, once its checksum is that of the published one."""
-    if preset.weights_md5:
+    if md5:
         with path.open("rb") as file:
             found = hashlib.file_digest(
                 file, lambda: hashlib.md5(usedforsecurity=False)
             ).hexdigest()
-        if found != preset.weights_md5:
+        if found != md5:
             raise TltoolError(
                 f"{path} is not the published weights of {preset.name} (md5 {found}, expected "
-                f"{preset.weights_md5}): remove it to fetch it again, or pass it with --weights to "
-                "use it as it is."
+                f"{md5}): remove it to fetch it again, or pass it with --weights to use it as it "
+                "is."
             )
-    return Weights(path, sha256_of(path).hex(), f"{source} ({path})")
+    return Weights(path, sha256_of(path).hex(), f"{source} ({path})", published=True)
 
 
 def _keras_cache() -> Path:
@@ -186,18 +230,18 @@ def _keras_cache() -> Path:
     return (Path(home) if home else Path.home() / ".keras") / "models"
 
 
-def _download(preset: BackbonePreset) -> None:
+def _download(preset: BackbonePreset, *, head: bool) -> None:
     """Let Keras fetch its own file into its own cache."""
     keras = import_keras()
 
-    _log.info("fetching %s with Keras", preset.weights_file)
+    _log.info("fetching the weights of %s with Keras", preset.name)
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_DOWNLOAD_PATIENCE)
     try:
         # Keras prints its progress
         with open_progress() as screen, contextlib.redirect_stdout(screen):
             getattr(keras.applications, preset.builder)(
-                include_top=False,
+                include_top=head,
                 weights="imagenet",
                 input_shape=(*preset.input_size, 3),
                 **preset.arguments,
@@ -205,26 +249,3 @@ def _download(preset: BackbonePreset) -> None:
     finally:
         socket.setdefaulttimeout(patience)
         keras.backend.clear_session()
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors.numpy import load_file
-
-    return load_file(path)
-
-
-def _assign(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
-    """Give every variable of the model the array of its path; arrays of a head are left over."""
-    for variable in model.weights:
-        array: Any = arrays.get(variable.path)
-        if array is None:
-            raise TltoolError(
-                f"The weights file lacks {variable.path} {tuple(variable.shape)}; it is for "
-                "another network."
-            )
-        if tuple(array.shape) != tuple(variable.shape):
-            raise TltoolError(
-                f"The weights file has {variable.path} with shape {tuple(array.shape)}, expected "
-                f"{tuple(variable.shape)}; it is for another network."
-            )
-        variable.assign(array)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from tltool._cores import cores
 from tltool._progress import progress
 from tltool._validation import TltoolError, check_option, storage_error
-from tltool.backbones import Backbone
+from tltool.backbones import Backbone, TapPart
 from tltool.data import CANVAS_VERSION, Example, UnreadableImageError, canvas
 from tltool.features.engine import PRECISIONS, Engine, choose_engine, make_engine
 from tltool.features.store import FeatureStore, Space
@@ -34,7 +33,8 @@ class Features:
     """Features of images, and how they were had.
 
     Args:
-        values: `(n, d)`, float32, in the order of the examples.
+        values: `(n, d)`, float32, in the order of the examples; those of several taps stand side
+            by side, in the order of the backbone's parts.
         computed: number of images that went through the network.
     """
 
@@ -42,13 +42,13 @@ class Features:
     computed: int
 
 
-def feature_space(backbone: Backbone, engine: str, precision: str) -> Space:
-    """Where the features of a backbone are kept; `engine` counts only where engines differ."""
+def feature_space(backbone: Backbone, part: TapPart, engine: str, precision: str) -> Space:
+    """Where features of a backbone are kept; `engine` counts only where engines differ."""
     height, width = backbone.canvas_size
     return Space(
         backbone=backbone.preset.name,
         weights=backbone.weights.hash,
-        tap=f"{backbone.preset.tap}:avg",
+        tap=str(part),
         views="1",
         precision=precision,
         canvas=f"{CANVAS_VERSION}-{height}x{width}",
@@ -95,27 +95,69 @@ class FeatureSource:
             TltoolError: a file that changed or went since it was checked, a store that cannot be
                 written, a network that gives no finite numbers.
         """
-        space = self.store.space_id(feature_space(self.backbone, self.engine, self.precision))
+        spaces = {part: self._space(part) for part in self.backbone.parts}
         computed = 0
         while True:  # a second time only where another process pruned the store meanwhile
-            known = self.store.known(space, list({e.hash for e in examples}))
-            missing = list({e.hash: e for e in examples if e.hash not in known}.values())
-            if missing:
-                _extract_missing(self._engine, self.backbone, missing, self.store, space)
-                computed += len(missing)
+            for lacking, images in self._missing(examples, spaces).items():
+                self._extract(images, {part: spaces[part] for part in lacking})
+                computed += len(images)
             try:
-                return Features(self.store.read(space, [e.hash for e in examples]), computed)
+                found = [
+                    self.store.read(space, [e.hash for e in examples]) for space in spaces.values()
+                ]
             except KeyError:
                 continue
+            return Features(found[0] if len(found) == 1 else np.hstack(found), computed)
 
-    @cached_property
-    def _engine(self) -> Engine:
-        preset, weights = self.backbone.preset, self.backbone.weights
-        key = f"{preset.name}-{preset.tap}-{weights.hash[:24]}"
+    def _space(self, part: TapPart) -> int:
+        return self.store.space_id(feature_space(self.backbone, part, self.engine, self.precision))
+
+    def _missing(
+        self, examples: Sequence[Example], spaces: Mapping[TapPart, int]
+    ) -> dict[tuple[TapPart, ...], list[Example]]:
+        """Images whose features are not all stored, by the parts that they lack."""
+        images = {e.hash: e for e in examples}
+        lacking: dict[bytes, list[TapPart]] = {}
+        for part, space in spaces.items():
+            known = self.store.known(space, list(images))
+            for content in images:
+                if content not in known:
+                    lacking.setdefault(content, []).append(part)
+        groups: dict[tuple[TapPart, ...], list[Example]] = {}
+        for content, parts in lacking.items():
+            groups.setdefault(tuple(parts), []).append(images[content])
+        return groups
+
+    def _extract(self, examples: Sequence[Example], spaces: Mapping[TapPart, int]) -> None:
+        """One forward pass for all of these parts, each of them stored apart."""
+        parts = list(spaces)
+        run = self._engine_of(parts)
+        widths = self.backbone.widths(parts) if len(parts) > 1 else [0]
+        ends = np.cumsum(widths)[:-1]
+        readers = [lambda e=e: _checked_bytes(e) for e in examples]
+        with progress("extracting", len(examples)) as advance:
+            for batch in canvas_batches(readers, self.backbone.canvas_size):
+                batch.refuse_unreadable(examples)
+                vectors = run(batch.pixels)
+                if not np.isfinite(vectors).all():
+                    raise TltoolError(
+                        f"The network gives features that are no finite numbers, first for "
+                        f"{examples[batch.rows[0]].name}; its weights are damaged, fetch them "
+                        "again."
+                    )
+                hashes = [examples[row].hash for row in batch.rows]
+                for part, values in zip(parts, np.split(vectors, ends, axis=1), strict=True):
+                    self.store.write(spaces[part], dict(zip(hashes, values, strict=True)))
+                advance(len(batch.rows))
+
+    def _engine_of(self, parts: Sequence[TapPart]) -> Engine:
+        backbone = self.backbone
+        height, width = backbone.canvas_size
+        taps = hashlib.sha256("+".join(map(str, parts)).encode()).hexdigest()[:12]
         return make_engine(
             self.engine,
-            key,
-            lambda: self.backbone.model,
+            f"{backbone.preset.name}-{height}x{width}-{taps}-{backbone.weights.hash[:24]}",
+            lambda: backbone.model_of(parts),
             self.precision,
             fall_back=self.falls_back,
         )
@@ -187,28 +229,6 @@ def canvas_batches(
             yield decoded
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _extract_missing(
-    run: Engine,
-    backbone: Backbone,
-    examples: Sequence[Example],
-    store: FeatureStore,
-    space: int,
-) -> None:
-    readers = [lambda e=e: _checked_bytes(e) for e in examples]
-    with progress("extracting", len(examples)) as advance:
-        for batch in canvas_batches(readers, backbone.canvas_size):
-            rows = batch.rows
-            batch.refuse_unreadable(examples)
-            vectors = run(batch.pixels)
-            if not np.isfinite(vectors).all():
-                raise TltoolError(
-                    f"The network gives features that are no finite numbers, first for "
-                    f"{examples[rows[0]].name}; its weights are damaged, fetch them again."
-                )
-            store.write(space, {examples[r].hash: v for r, v in zip(rows, vectors, strict=True)})
-            advance(len(rows))
 
 
 def _checked_bytes(example: Example) -> bytes:

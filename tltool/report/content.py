@@ -87,12 +87,16 @@ def report_content(outcome: Outcome) -> ReportContent:
         if dataset.labels[p] != e.label
     ]
     preset, weights = source.backbone.preset, source.backbone.weights
+    origin = preset.weights
     choices = {k: v for k, v in outcome.fitted.choices.items() if k != "cross_validation"}
     rows = [
         ("Strategy", result.strategy),
         *((name[:1].upper() + name[1:], str(value)) for name, value in choices.items()),
-        ("Backbone", f"{preset.title}, {preset.parameters:,} parameters, {preset.licence}"),
-        ("Weights", f"{preset.weights_source if weights.path else 'random'}; {weights.source}"),
+        ("Backbone", f"{preset.title}, {preset.parameters:,} parameters"),
+        ("Features", ", ".join(str(part) for part in source.backbone.parts)),
+        ("Input", "{}x{} pixels".format(*source.backbone.canvas_size)),
+        ("Weights", weights.source),
+        *([("Weights from", f"{origin.source}; {origin.licence}")] if weights.published else []),
         ("Weights SHA-256", weights.hash),
         ("Source", preset.citation),
         ("Fitted on", f"{result.n_train:,} images, {result.n_val:,} of them validation images"),

@@ -1,0 +1,108 @@
+"""Which activations of a network are its features, and how they are pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tltool._presets import BackbonePreset
+from tltool._validation import TltoolError, check_option, nearest
+
+__all__ = ["POOLINGS", "Tap", "TapPart", "parse_taps"]
+
+POOLINGS = ("avg", "max", "avg+max", "flatten")
+
+
+@dataclass(frozen=True)
+class TapPart:
+    """What is computed and stored apart: one layer's activations, pooled in one way.
+
+    Args:
+        layer: name of a Keras layer.
+        pooling: "avg", "max", or "flatten" (as they are).
+    """
+
+    layer: str
+    pooling: str
+
+    def __str__(self) -> str:
+        return f"{self.layer}:{self.pooling}"
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A feature layer as the user named it.
+
+    Args:
+        name: `avgpool`, `stage4:max`.
+        parts: what it consists of; two for "avg+max".
+        in_head: whether it lies among the classification layers.
+    """
+
+    name: str
+    parts: tuple[TapPart, ...]
+    in_head: bool
+
+
+def parse_taps(
+    preset: BackbonePreset,
+    wanted: str | Sequence[str] | None,
+    layers: Callable[[], dict[str, tuple[bool, bool]]],
+) -> tuple[Tap, ...]:
+    """The feature layers that a user asked for.
+
+    Args:
+        preset: the backbone.
+        wanted: names of taps or Keras layers, each with an optional `:pooling`; in one text with
+            commas or one by one. None for the preset's own.
+        layers: gives, for every Keras layer, whether its output is one vector an image, and
+            whether it lies among the classification layers; asked only for what the preset does
+            not tell.
+
+    Raises:
+        TltoolError: an unknown name or pooling; the sentence offers the nearest ones.
+    """
+    if wanted is None:
+        wanted = preset.tap
+    names = wanted.split(",") if isinstance(wanted, str) else list(wanted)
+    names = [name.strip() for name in names]
+    if not names or not all(names):
+        raise TltoolError(
+            f"--tap {','.join(names)!r} names no layer; expected names such as {preset.tap}."
+        )
+    taps = [_parse(preset, name, layers) for name in names]
+    seen: set[str] = set()
+    for tap in taps:
+        if tap.name in seen:
+            raise TltoolError(f"--tap names {tap.name} twice; name each layer once.")
+        seen.add(tap.name)
+    return tuple(taps)
+
+
+def _parse(
+    preset: BackbonePreset, text: str, layers: Callable[[], dict[str, tuple[bool, bool]]]
+) -> Tap:
+    name, _, pooling = text.partition(":")
+    if pooling:
+        check_option("pooling", pooling, POOLINGS)
+    named = preset.named_taps.get(name)
+    if named is not None:
+        layer, _, usual = named.partition(":")
+        in_head = name in preset.head_taps
+        is_vector = in_head and not usual
+    else:
+        known = layers()
+        if name not in known:
+            near = nearest(name, [*preset.named_taps, *known])
+            raise TltoolError(
+                f"{preset.name} has no tap or layer {name!r}: {near} (tltool backbones "
+                f"{preset.name} lists them)"
+            )
+        layer, usual = name, ""
+        is_vector, in_head = known[name]
+    if is_vector and pooling not in ("", "flatten"):
+        raise TltoolError(
+            f"{name} gives one vector an image, which {pooling!r} cannot pool; write {name} alone."
+        )
+    chosen = "flatten" if is_vector else pooling or usual or "avg"
+    return Tap(text, tuple(TapPart(layer, one) for one in chosen.split("+")), in_head)
