@@ -1,6 +1,7 @@
 """What the tests share: small image folders, and caches that belong to one test session."""
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +85,17 @@ def lively(network):
         elif variable.name in ("beta", "bias", "moving_mean"):
             variable.assign(random.normal(0, 0.1, variable.shape))
     return network
+
+
+@pytest.fixture(scope="session")
+def caltech_files():
+    """Gives the bytes of images of Caltech-101, spread evenly over all classes or over one."""
+
+    def some(n, label=""):
+        with zipfile.ZipFile(SHARED / "data" / "caltech101.zip") as files:
+            wanted = f"/{label}/" if label else "/"
+            names = [x for x in files.namelist() if wanted in x and x.endswith(".jpg")]
+            names = [name for name in sorted(names) if "/." not in name]
+            return [files.read(names[i * len(names) // n]) for i in range(n)]
+
+    return some

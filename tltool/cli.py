@@ -71,6 +71,10 @@ LabelColumn = Annotated[str | None, typer.Option(metavar="NAME", help="Table's c
 SplitColumn = Annotated[
     str | None, typer.Option(metavar="NAME", help="Table's column of train, val or test.")
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(metavar="imagenet|none|FILE", help="Default: the backbone's own."),
+]
 InputSize = Annotated[
     str | None,
     typer.Option(
@@ -136,10 +140,7 @@ def adapt(
             "weights can be had, else the embedded cifar-resnet20.",
         ),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(metavar="imagenet|none|FILE", help="Default: the backbone's own."),
-    ] = None,
+    weights: Weights = None,
     tap: Annotated[
         str | None,
         typer.Option(
@@ -210,6 +211,11 @@ def adapt(
 @_explained
 def check(
     data: Data,
+    backbone: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Check this network on the images, too."),
+    ] = None,
+    weights: Weights = None,
     store: StoreOption = None,
     bad_images: BadImagesOption = "skip",
     image_column: ImageColumn = None,
@@ -222,7 +228,7 @@ def check(
     """Find what is wrong with a data set.
 
     Unreadable files, identical and nearly identical ones, contradicting labels, classes that are
-    too small.
+    too small; with --backbone, untrained weights, wrong scales and swapped colours.
     """
     from dataclasses import asdict
 
@@ -231,6 +237,8 @@ def check(
 
     report = check_data(
         data,
+        backbone=backbone,
+        weights=weights,
         store=store,
         bad_images=bad_images,
         image_column=image_column,

@@ -8,6 +8,7 @@ from typing import Any
 
 from tltool._files import printable
 from tltool.data import BadFile
+from tltool.doctor import Finding
 from tltool.evaluation import Evaluation
 
 __all__ = ["Prediction", "RunResult"]
@@ -31,6 +32,7 @@ class RunResult:
         bad_files: files that were skipped, and why.
         warnings: what puts the figures in doubt, a sentence each.
         notes: what the checks left out or moved, a sentence each.
+        findings: what was found of the backbone on these images.
     """
 
     run: Path
@@ -46,6 +48,7 @@ class RunResult:
     bad_files: tuple[BadFile, ...]
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values; what `--json` prints."""
@@ -60,6 +63,7 @@ class RunResult:
             "baselines": self.evaluation.baselines,
             "seconds": {name: round(s, 3) for name, s in self.seconds.items()},
             "bad_files": [asdict(bad) for bad in self.bad_files],
+            "findings": [asdict(finding) for finding in self.findings],
         }
 
 

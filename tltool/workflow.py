@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
@@ -31,6 +31,7 @@ from tltool.data import (
     read_listing,
     split_dataset,
 )
+from tltool.doctor import Finding, examine, examine_probabilities
 from tltool.evaluation import Evaluation, evaluate_predictions, majority_class
 from tltool.features import FeatureSource, FeatureStore, canvas_batches
 from tltool.report import PACKAGES, Outcome, findings_in_words, render_report, report_content
@@ -70,6 +71,8 @@ def check(
     *,
     store: str | Path | None = None,
     bad_images: str = "skip",
+    backbone: str | None = None,
+    weights: str | None = None,
     **columns: str | None,
 ) -> CheckReport:
     """Read every file of a data set and report what is wrong with it.
@@ -78,6 +81,9 @@ def check(
         data: a folder of class folders, a table, or `tfds:NAME`.
         store: folder of the store, where inspections are kept.
         bad_images: "skip" or "fail".
+        backbone: a network to check on these images too: is it trained, do the pixels reach it as
+            those it was trained on did?
+        weights: its weights, as for `adapt`.
         **columns: `image_column`, `label_column` and `split_column` of a table.
 
     Raises:
@@ -87,14 +93,26 @@ def check(
         >>> tltool.check("photos").near_duplicates
         (('cat/1.jpg', 'cat/1 copy.jpg'),)
     """
+    if backbone is None and weights is not None:
+        raise TltoolError(f"--weights {weights} needs --backbone to say of which network.")
+    network = None if backbone is None else Backbone(backbone, weights)
     with FeatureStore(store) as cache:
         listing = read_listing(data, _columns(columns))
         dataset, report = check_listing(listing, bad_images=bad_images, cache=cache)
+        notes = [] if network is None else _findings_of(network, cache, dataset)
     try:
         split_dataset(dataset, seed=0, test=AdaptSettings.test, val=AdaptSettings.val)
     except TltoolError as error:
-        return replace(report, notes=(*report.notes, f"tltool adapt would refuse this: {error}"))
-    return report
+        notes.append(f"tltool adapt would refuse this: {error}")
+    return replace(report, notes=(*report.notes, *notes))
+
+
+def _findings_of(backbone: Backbone, store: FeatureStore, dataset: Dataset) -> list[str]:
+    """What can be said of a backbone on a data set, a sentence each."""
+    if backbone.weights.seed is not None:
+        return ["The weights are random: there is nothing to check of them."]
+    findings = examine(FeatureSource(backbone, store), dataset.examples)
+    return [f"{finding.check} ({finding.level}): {finding.text}" for finding in findings]
 
 
 def adapt(
@@ -144,6 +162,8 @@ def adapt(
             dataset, splits = split_dataset(
                 checked, seed=chosen.seed, test=chosen.test, val=chosen.val
             )
+            findings = examine(source, dataset.of("train", "val"))
+        _warn(findings, warnings)
         writer = RunWriter(folder, facts, force=force)
         with clock.phase("extract"):
             source.features(dataset.examples)
@@ -151,6 +171,8 @@ def adapt(
             fitted = STRATEGIES[chosen.strategy]().fit(source, dataset, seed=chosen.seed)
         with clock.phase("evaluate"):
             probabilities, evaluation = _test(fitted, dataset, chosen.seed)
+        sums = examine_probabilities(probabilities)
+        _warn([sums], warnings)
         result = RunResult(
             run=folder,
             strategy=chosen.strategy,
@@ -165,6 +187,7 @@ def adapt(
             bad_files=report.bad_files,
             warnings=tuple(warnings),
             notes=tuple(findings_in_words(report, splits)),
+            findings=(*findings, sums),
         )
         outcome = Outcome(result, chosen, dataset, fitted, probabilities, report, splits, source)
         _write_run(writer, outcome)
@@ -333,6 +356,14 @@ def _choose_backbone(settings: AdaptSettings, warnings: list[str]) -> Backbone:
         "figures."
     )
     return Backbone(_EMBEDDED_BACKBONE, **layers)
+
+
+def _warn(findings: Iterable[Finding], warnings: list[str]) -> None:
+    """Say what is wrong, at once and in the report."""
+    for finding in findings:
+        if finding.level == "warning":
+            _log.warning(finding.text)
+            warnings.append(finding.text)
 
 
 def _settings_facts(

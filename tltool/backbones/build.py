@@ -16,15 +16,19 @@ __all__ = ["automatic_name", "build_network"]
 
 
 def build_network(
-    preset: BackbonePreset, input_size: tuple[int, int], classes: int | None = None
+    preset: BackbonePreset,
+    input_size: tuple[int, int],
+    classes: int | None = None,
+    dtype: str = "uint8",
 ) -> keras.Model:
-    """The network from raw pixels `(n, height, width, 3)`, uint8, 0-255, RGB, on.
+    """The network from raw pixels `(n, height, width, 3)`, 0-255, RGB, on.
 
     Args:
         preset: which one.
         input_size: height and width.
         classes: outputs of its classification layers, before any softmax; None to end with the
             last layer before them.
+        dtype: of the pixels.
 
     Returns:
         A functional model of standard layers. Layers that Keras names itself bear the names that
@@ -32,7 +36,7 @@ def build_network(
     """
     keras = import_keras()
 
-    pixels = keras.Input((*input_size, 3), dtype="uint8", name="pixels")
+    pixels = keras.Input((*input_size, 3), dtype=dtype, name="pixels")
     inputs = _preprocess(pixels, preset.preprocessing)
     if preset.builder in _own_builders():
         network = _own_builders()[preset.builder](inputs, classes=classes, **preset.arguments)
@@ -45,6 +49,8 @@ def build_network(
             **head,
             **preset.arguments,
         )
+    # with its pixels as the one input, where Keras Applications has a list of them
+    network = keras.Model(pixels, network.outputs[0], name=network.name)
     _restore_names(network)
     return network
 

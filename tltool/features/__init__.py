@@ -1,7 +1,13 @@
 """Engines that run a backbone, and the store that keeps what they computed."""
 
 from tltool.features.engine import Engine, choose_engine, make_engine
-from tltool.features.extraction import CanvasBatch, Features, FeatureSource, canvas_batches
+from tltool.features.extraction import (
+    CanvasBatch,
+    Features,
+    FeatureSource,
+    canvas_batches,
+    checked_bytes,
+)
 from tltool.features.store import FeatureStore, StoreInfo
 
 __all__ = [
@@ -12,6 +18,7 @@ __all__ = [
     "Features",
     "StoreInfo",
     "canvas_batches",
+    "checked_bytes",
     "choose_engine",
     "make_engine",
 ]

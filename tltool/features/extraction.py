@@ -19,7 +19,14 @@ from tltool.data import CANVAS_VERSION, Example, UnreadableImageError, canvas
 from tltool.features.engine import PRECISIONS, Engine, choose_engine, make_engine
 from tltool.features.store import FeatureStore, Space
 
-__all__ = ["CanvasBatch", "FeatureSource", "Features", "canvas_batches", "feature_space"]
+__all__ = [
+    "CanvasBatch",
+    "FeatureSource",
+    "Features",
+    "canvas_batches",
+    "checked_bytes",
+    "feature_space",
+]
 
 _BATCH = 32
 
@@ -134,7 +141,7 @@ class FeatureSource:
         run = self._engine_of(parts)
         widths = self.backbone.widths(parts) if len(parts) > 1 else [0]
         ends = np.cumsum(widths)[:-1]
-        readers = [lambda e=e: _checked_bytes(e) for e in examples]
+        readers = [lambda e=e: checked_bytes(e) for e in examples]
         with progress("extracting", len(examples)) as advance:
             for batch in canvas_batches(readers, self.backbone.canvas_size):
                 batch.refuse_unreadable(examples)
@@ -231,8 +238,12 @@ def canvas_batches(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _checked_bytes(example: Example) -> bytes:
-    """The file's bytes, once they are those that were checked: features are kept by hash."""
+def checked_bytes(example: Example) -> bytes:
+    """The file's bytes, once they are those that were checked: features are kept by hash.
+
+    Raises:
+        TltoolError: they are others now, or cannot be read.
+    """
     try:
         data = example.path.read_bytes()
     except OSError as error:

@@ -35,7 +35,7 @@ class KerasEngine:
         network = _in_bfloat16(model) if precision == "bfloat16" else model
         self._run: Any = tf.function(
             lambda pixels: tf.cast(network(pixels, training=False), tf.float32),
-            input_signature=[tf.TensorSpec(shape, tf.uint8)],
+            input_signature=[tf.TensorSpec(shape, model.inputs[0].dtype)],
         )
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:

@@ -86,7 +86,7 @@ def _convert(openvino: Any, model: keras.Model) -> Any:
 
     run = tf.function(
         lambda pixels: model(pixels, training=False),
-        input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)],
+        input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), model.inputs[0].dtype)],
     )
     return openvino.convert_model(run)
 

@@ -22,11 +22,14 @@ from tltool.data.inspection import INSPECTION_VERSION
 __all__ = ["FeatureStore", "Space", "StoreInfo", "default_store_folder"]
 
 _FILE = "features.sqlite"
-_FORMAT = 1
+_FORMAT = 2
 _SECONDS_PER_DAY = 86_400
 
 # The store is trimmed to this many bytes after an extraction; TLTOOL_STORE_SIZE changes it.
 _DEFAULT_MAX_BYTES = 20 * 2**30
+
+# Tables whose oldest rows may go.
+_TRIMMED = ("features", "inspections", "findings")
 
 # Hashes asked for in one query; SQLite allows 32,766 parameters.
 _QUERY = 500
@@ -70,6 +73,11 @@ CREATE TABLE IF NOT EXISTS inspections (
     height INTEGER NOT NULL,
     perceptual_hash BLOB,
     thumbnail BLOB NOT NULL,
+    used INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS findings (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL,
     used INTEGER NOT NULL
 );
 """
@@ -242,6 +250,21 @@ class FeatureStore:
                 "INSERT OR REPLACE INTO inspections VALUES (?, ?, ?, ?, ?, ?, ?)", rows
             )
 
+    def finding(self, key: str) -> Any:
+        """What was found out under this key, as JSON values; None if nothing was."""
+        with self._explained("read"):
+            query = "SELECT value FROM findings WHERE key = ?"
+            row = self._connection.execute(query, (key,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def add_finding(self, key: str, value: Any) -> None:
+        """Keep JSON values under a key that tells all they follow from."""
+        with self._transaction():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO findings VALUES (?, ?, ?)",
+                (key, json.dumps(value), _today()),
+            )
+
     def info(self) -> StoreInfo:
         """What is here, by space."""
         with self._explained("read"):
@@ -279,9 +302,9 @@ class FeatureStore:
         before = self._bytes()
         if before <= limit:
             return 0
-        while self._bytes() > limit and self._count("features") + self._count("inspections"):
+        while self._bytes() > limit and any(map(self._count, _TRIMMED)):
             with self._transaction():
-                for table in ("features", "inspections"):
+                for table in _TRIMMED:
                     # a twentieth at a time, so that no more goes than has to
                     self._connection.execute(
                         f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} "  # noqa: S608
@@ -319,7 +342,7 @@ class FeatureStore:
         journal = "DELETE" if _on_network(self.path.parent) else "WAL"
         self._connection.execute(f"PRAGMA journal_mode = {journal}").fetchone()
         self._connection.execute("PRAGMA synchronous = NORMAL")
-        if version == 0:
+        if version < _FORMAT:  # each format only added tables
             self._connection.executescript(_SCHEMA)
             self._connection.execute(f"PRAGMA user_version = {_FORMAT}")
 

@@ -101,6 +101,7 @@ def report_content(outcome: Outcome) -> ReportContent:
         ("Source", preset.citation),
         ("Fitted on", f"{result.n_train:,} images, {result.n_val:,} of them validation images"),
         ("Engine", f"{source.engine}, {source.precision}"),
+        *((f"Check of {f.check}", f"{f.level}: {f.text}") for f in result.findings),
         *((f"Seconds to {name}", f"{s:.1f}") for name, s in result.seconds.items()),
         *((name, version(name)) for name in PACKAGES),
     ]
