@@ -63,7 +63,7 @@ def main() -> None:
         source.features(examples[:BATCH])  # converts the network, as the first run ever does
         engine = make_engine(
             source.engine,
-            f"{backbone.preset.name}-{backbone.preset.tap}-{backbone.weights.hash[:24]}",
+            f"benchmark-{backbone.preset.name}-{backbone.weights.hash[:24]}",
             lambda: model,
         )
 

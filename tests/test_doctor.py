@@ -118,7 +118,7 @@ class TestMobileNet:
         backbone = Backbone("mobilenet-0.25", weights)
         vgg = backbone_preset("vgg16").preprocessing
         backbone.preset = replace(backbone.preset, preprocessing=replace(vgg, channels="RGB"))
-        backbone.weights = replace(backbone.weights, hash="another key in the cache")
+        backbone.weights = replace(backbone.weights, digest=lambda: "another key in the cache")
         found = finding(examine_pixels(backbone, photos), "scale")
         assert found.level == "warning"
         assert "given values from -1 to 1" in found.text

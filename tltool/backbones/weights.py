@@ -7,6 +7,8 @@ import hashlib
 import logging
 import os
 import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from tltool._files import sha256_of
 from tltool._keras import import_keras
 from tltool._presets import BackbonePreset, packaged_weights
 from tltool._progress import open_progress
-from tltool._validation import TltoolError
+from tltool._validation import TltoolError, storage_error
 
 __all__ = [
     "WEIGHT_SUFFIXES",
@@ -46,17 +48,41 @@ class Weights:
 
     Args:
         path: the file; None for random ones.
-        hash: hexadecimal SHA-256 of the file, or of what made random weights.
         source: where it was found, in words.
+        digest: gives `hash`, or waits until it is known.
         seed: of random weights; None for a file.
         published: whether they are those that the preset describes.
     """
 
     path: Path | None
-    hash: str
     source: str
+    digest: Callable[[], str]
     seed: int | None = None
     published: bool = False
+
+    @property
+    def hash(self) -> str:
+        """Hexadecimal SHA-256 of the file, or of what made random weights.
+
+        Raises:
+            TltoolError: the file cannot be read.
+        """
+        return self.digest()
+
+
+def _weights_in(path: Path, source: str, *, published: bool = False) -> Weights:
+    """Weights in a file, which is hashed while others get on with building the network."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="hash")
+    hashed = pool.submit(sha256_of, path)
+    pool.shutdown(wait=False)
+
+    def digest() -> str:
+        try:
+            return hashed.result().hex()
+        except OSError as error:
+            raise storage_error("read", path, error, "name another file with --weights") from error
+
+    return Weights(path, source, digest, published=published)
 
 
 def weights_folder() -> Path:
@@ -100,7 +126,8 @@ def find_weights(
     """
     if weights == "none":
         text = f"random:{preset.name}:{preset.parameters}:{seed}:{head}"
-        return Weights(None, hashlib.sha256(text.encode()).hexdigest(), "random weights", seed)
+        random = hashlib.sha256(text.encode()).hexdigest()
+        return Weights(None, "random weights", lambda: random, seed)
     if weights == "imagenet" and preset.weights.origin != "keras":
         raise TltoolError(
             f"{preset.name} has no ImageNet weights; leave --weights out for "
@@ -122,7 +149,7 @@ def find_weights(
             f"--weights {weights}: weights come as {', '.join(WEIGHT_SUFFIXES)}, not "
             f"{path.suffix!r}."
         )
-    return Weights(path, sha256_of(path).hex(), f"the file {path}")
+    return _weights_in(path, f"the file {path}")
 
 
 def local_weights(preset: BackbonePreset) -> str:
@@ -148,14 +175,14 @@ def _own_weights(preset: BackbonePreset, *, head: bool, imported: bool) -> Weigh
     folder = weights_folder()
     own = imported_file(preset)
     if imported and own.is_file() and (not head or _has_head(own, preset)):
-        return Weights(own, sha256_of(own).hex(), f"imported ({own})")
+        return _weights_in(own, f"imported ({own})")
     if preset.packaged:
         path = packaged_weights(preset)
         if not path.is_file():
             raise WeightsMissingError(
                 f"The packaged weights of {preset.name} are not at {path}; install tltool again."
             )
-        return Weights(path, sha256_of(path).hex(), "packaged with tltool", published=True)
+        return _weights_in(path, "packaged with tltool", published=True)
     if preset.weights.origin == "none":
         raise WeightsMissingError(
             f"{preset.name} has no pretrained weights that could be fetched"
@@ -221,7 +248,7 @@ def _verified(preset: BackbonePreset, path: Path, md5: str, source: str) -> Weig
                 f"{md5}): remove it to fetch it again, or pass it with --weights to use it as it "
                 "is."
             )
-    return Weights(path, sha256_of(path).hex(), f"{source} ({path})", published=True)
+    return _weights_in(path, f"{source} ({path})", published=True)
 
 
 def _keras_cache() -> Path:
