@@ -77,3 +77,11 @@ def test_classification_layers_are_built_only_where_they_are_tapped():
 def test_names_that_are_wrong(wanted, message):
     with pytest.raises(TltoolError, match=message):
         Backbone("cifar-resnet20", taps=wanted)
+
+
+def test_operations_can_be_tapped_and_raw_pixels_cannot():
+    """Where the width of a CIFAR ResNet doubles, its shortcut is padded by an operation."""
+    backbone = Backbone("cifar-resnet20", taps="pad:max,preprocessing")
+    assert backbone.model.output_shape == (None, 35)
+    with pytest.raises(TltoolError, match="no tap or layer 'pixels'"):
+        Backbone("cifar-resnet20", taps="pixels")

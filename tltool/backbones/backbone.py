@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tltool._keras import import_keras
 from tltool._presets import BackbonePreset, backbone_preset
 from tltool._validation import TltoolError
-from tltool.backbones.build import build_network
+from tltool.backbones.build import PREPROCESSING, build_network
 from tltool.backbones.layers import layer_table
 from tltool.backbones.taps import Tap, TapPart, parse_taps
 from tltool.backbones.weight_files import read_weights
@@ -124,7 +124,7 @@ class Backbone:
     def _pooled(self, part: TapPart) -> Any:
         keras = import_keras()
 
-        activations = self.network.get_layer(part.layer).output
+        (activations,) = (o.output for o in self.network.operations if o.name == part.layer)
         if len(activations.shape) == 2:
             return activations
         pooling = {
@@ -136,10 +136,9 @@ class Backbone:
 
     def _kinds_of_layers(self) -> dict[str, tuple[bool, bool]]:
         """Of every layer, whether it gives vectors and whether it is a classification layer."""
-        return {
-            row.name: (len(row.output_shape) == 1, not row.block)
-            for row in layer_table(self.preset, self.preset.input_size)
-        }
+        rows = layer_table(self.preset, self.preset.input_size)
+        first = [row.name for row in rows].index(PREPROCESSING)  # before it, pixels are integers
+        return {row.name: (len(row.output_shape) == 1, not row.block) for row in rows[first:]}
 
 
 def check_input_size(

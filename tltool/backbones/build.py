@@ -12,7 +12,10 @@ from tltool._presets import BackbonePreset, Preprocessing
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["automatic_name", "build_network"]
+__all__ = ["PREPROCESSING", "automatic_name", "build_network"]
+
+# The layer that scales the pixels; what comes before it works on integers.
+PREPROCESSING = "preprocessing"
 
 
 def build_network(
@@ -69,7 +72,7 @@ def _preprocess(pixels: Any, how: Preprocessing) -> Any:
 
     if how.channels == "BGR":
         pixels = keras.ops.flip(pixels, axis=-1)
-    scaled = keras.layers.Rescaling(list(how.scale), list(how.offset), name="preprocessing")(pixels)
+    scaled = keras.layers.Rescaling(list(how.scale), list(how.offset), name=PREPROCESSING)(pixels)
     return keras.ops.image.rgb_to_grayscale(scaled) if how.channels == "grey" else scaled
 
 

@@ -182,7 +182,7 @@ def _own_weights(preset: BackbonePreset, *, head: bool, imported: bool) -> Weigh
             raise WeightsMissingError(
                 f"The packaged weights of {preset.name} are not at {path}; install tltool again."
             )
-        return _weights_in(path, "packaged with tltool", published=True)
+        return _verified(preset, path, preset.weights.md5, "packaged with tltool")
     if preset.weights.origin == "none":
         raise WeightsMissingError(
             f"{preset.name} has no pretrained weights that could be fetched"
@@ -245,8 +245,9 @@ def _verified(preset: BackbonePreset, path: Path, md5: str, source: str) -> Weig
         if found != md5:
             raise TltoolError(
                 f"{path} is not the published weights of {preset.name} (md5 {found}, expected "
-                f"{md5}): remove it to fetch it again, or pass it with --weights to use it as it "
-                "is."
+                f"{md5}): remove it to fetch it again"
+                f"{' (or install tltool again)' if preset.packaged else ''}, or pass it with "
+                "--weights to use it as it is."
             )
     return _weights_in(path, f"{source} ({path})", published=True)
 

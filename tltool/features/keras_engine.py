@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tltool._keras import import_keras
+from tltool.backbones.build import PREPROCESSING
 
 if TYPE_CHECKING:
     import keras
 
 __all__ = ["KerasEngine"]
-
-# Stays in float32 under bfloat16: what it gives out is the network's input.
-_PREPROCESSING = "preprocessing"
 
 
 class KerasEngine:
@@ -48,7 +46,8 @@ def _in_bfloat16(model: keras.Model) -> keras.Model:
 
     def copy(layer: Any) -> Any:
         config = layer.get_config()
-        kept = layer.name == _PREPROCESSING or isinstance(layer, keras.layers.InputLayer)
+        # what preprocessing gives out is the network's input: that stays as exact as it is
+        kept = layer.name == PREPROCESSING or isinstance(layer, keras.layers.InputLayer)
         if isinstance(layer, keras.layers.Layer) and not kept:  # operations have no precision
             config["dtype"] = "mixed_bfloat16"
         return layer.__class__.from_config(config)
