@@ -227,7 +227,7 @@ def test_other_input_sizes():
     backbone = Backbone("cifar-resnet20", input_size="40x56")
     assert backbone.model.input_shape == (None, 40, 56, 3)
     assert backbone.model.output_shape == (None, 64)
-    for size in ("large", "40x", "0", -3, (32, 32, 32)):
+    for size in ("large", "40x", "0", -3, (32, 32, 32), 1.5, 2049, 100_000):
         with pytest.raises(TltoolError, match="name a side"):
             Backbone("cifar-resnet20", input_size=size)
     with pytest.raises(TltoolError, match="224x224 pixels alone"):

@@ -297,6 +297,25 @@ def test_backbones_as_json():
     assert facts["cifar-resnet20"]["weights"]["here"] == "packaged"
 
 
+def test_narrow_terminal_shows_every_figure():
+    done = subprocess.run(
+        ["script", "-qc", f"{COMMAND[0]} backbones vgg16", "/dev/null"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+    if done.returncode:
+        pytest.skip("there is no script(1) to make a terminal with")
+    assert done.stdout.count("1,849,688,064") == 6
+    assert "…" not in done.stdout
+
+
+def test_options_of_a_page_need_its_name():
+    done = tltool("backbones", "--by", "layer")
+    assert done.returncode == 2
+    assert "need the NAME" in done.stderr
+
+
 def test_layers_of_a_backbone():
     page = tltool("backbones", "lenet5").stdout
     assert "c3                Conv2D            10x10x16       2,416" in page
@@ -314,7 +333,7 @@ def test_layers_of_a_backbone():
     ("arguments", "message"),
     [
         (["backbones", "resnet-50"], "did you mean 'resnet50'"),
-        (["backbones", "vgg16", "--input-size", "20"], "from 32x32 pixels on"),
+        (["backbones", "vgg16", "--input-size", "20"], "from 32x32 to 2048x2048 pixels"),
         (["weights", "import", "nothing.h5", "--backbone", "resnet50"], "no such file"),
         (["weights", "import", "nothing.h5", "--backbone", "resnet5"], "did you mean"),
     ],
@@ -360,7 +379,7 @@ def test_imported_weights_are_used(tmp_path, photos):
         (["--tap", "stage9"], "did you mean 'stage3'"),
         (["--tap", "stage2:mean"], "Unknown pooling 'mean'"),
         (["--tap", "stage2,,"], "names no layer"),
-        (["--input-size", "2"], "from 4x4 pixels on"),
+        (["--input-size", "2"], "from 4x4 to 2048x2048 pixels"),
     ],
 )
 def test_taps_and_sizes_that_are_wrong(photos, options, message):

@@ -69,6 +69,11 @@ class TestEmbedded:
         assert found.level == "warning"
         assert "as one flat colour" in found.text
 
+    def test_images_that_are_nearly_black(self, backbone, digits):
+        found = finding(examine_pixels(backbone, digits // 20), "scale")
+        assert found.level == "warning"
+        assert "nearly black" in found.text
+
     @needs_shared("data/cifar10_jpeg.zip")
     def test_colours(self, backbone):
         with zipfile.ZipFile(SHARED / "data" / "cifar10_jpeg.zip") as files:
@@ -118,7 +123,6 @@ class TestMobileNet:
         backbone = Backbone("mobilenet-0.25", weights)
         vgg = backbone_preset("vgg16").preprocessing
         backbone.preset = replace(backbone.preset, preprocessing=replace(vgg, channels="RGB"))
-        backbone.weights = replace(backbone.weights, digest=lambda: "another key in the cache")
         found = finding(examine_pixels(backbone, photos), "scale")
         assert found.level == "warning"
         assert "given values from -1 to 1" in found.text
@@ -155,12 +159,23 @@ class TestWeights:
             "frozen": "ok",
         }
 
+    def test_all_zero(self, tmp_path, digits):
+        network = Backbone("cifar-resnet20").network
+        network.set_weights([np.zeros_like(array) for array in network.get_weights()])
+        network.save(tmp_path / "zeros.keras")
+        findings = examine_pixels(Backbone("cifar-resnet20", str(tmp_path / "zeros.keras")), digits)
+        assert levels(findings)["weights"] == "warning"
+        assert "are all zero" in finding(findings, "weights").text
+        assert levels(findings)["scale"] == "unknown"
+
     def test_layers_that_are_not_frozen(self, digits):
         backbone = Backbone("cifar-resnet20")
         backbone.model.get_layer("bn1").trainable = True
+        before = backbone.model.predict(digits, verbose=0)
         found = finding(examine_pixels(backbone, digits), "frozen")
         assert found.level == "warning"
         assert "changed frozen layers" in found.text
+        np.testing.assert_array_equal(backbone.model.predict(digits, verbose=0), before)
 
 
 def test_probabilities():
@@ -178,7 +193,7 @@ class TestStored:
         with FeatureStore(tmp_path / "store") as store:
             first = examine(FeatureSource(Backbone("cifar-resnet20"), store), dataset.examples)
             assert {f.check for f in first} == {"weights", "scale", "channels", "frozen"}
-            monkeypatch.setattr(doctor, "examine_pixels", lambda *a: pytest.fail("again"))
+            monkeypatch.setattr(doctor, "examine_pixels", lambda *a, **k: pytest.fail("again"))
             again = FeatureSource(Backbone("cifar-resnet20"), store)
             assert examine(again, dataset.examples[::-1]) == first
 
@@ -188,7 +203,7 @@ class TestStored:
         with FeatureStore(tmp_path / "store") as store:
             examine(FeatureSource(Backbone("cifar-resnet20"), store), dataset.examples)
             calls = []
-            monkeypatch.setattr(doctor, "examine_pixels", lambda *a: calls.append(a) or ())
+            monkeypatch.setattr(doctor, "examine_pixels", lambda *a, **k: calls.append(a) or ())
             weights = None
             if other == "weights":
                 weights = str(tmp_path / "w.keras")

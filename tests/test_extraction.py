@@ -122,6 +122,20 @@ class TestSeveralTaps:
         rows = {space["tap"]: space["images"] for space in source.store.info().spaces}
         assert rows == {"stage3_block3_out:avg": 30, "stage1_block3_out:flatten": 30}
 
+    def test_another_preprocessing_is_another_space(self, source):
+        from dataclasses import replace
+
+        first, other = Backbone("cifar-resnet20"), Backbone("cifar-resnet20")
+        other.preset = replace(
+            other.preset, preprocessing=replace(other.preset.preprocessing, channels="BGR")
+        )
+        spaces = [
+            extraction_module.feature_space(b, b.parts[0], "openvino", "float32")
+            for b in (first, other)
+        ]
+        assert spaces[0] != spaces[1]
+        assert first.key != other.key
+
     def test_other_input_sizes_are_other_features(self, dataset, source):
         source.features(dataset.examples)
         larger = FeatureSource(Backbone("cifar-resnet20", input_size=48), source.store)

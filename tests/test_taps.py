@@ -66,12 +66,15 @@ def test_classification_layers_are_built_only_where_they_are_tapped():
         ("stage9", "did you mean 'stage3'"),
         ("stage1_block1_convl1", "did you mean 'stage1_block1_conv1'"),
         ("stage2:average", "Unknown pooling 'average': did you mean 'avg'"),
+        ("avgpool:", "Unknown pooling ''"),
+        ("zzz", "known: avgpool, logits, stage1, stage2, stage3, stem"),
         ("logits:max", "gives one vector an image"),
         ("global_average_pooling:avg", "gives one vector an image"),
         ("avgpool,avgpool", "twice"),
         ("", "names no layer"),
         ("avgpool,,stage1", "names no layer"),
         ([], "names no layer"),
+        (3, "given as text"),
     ],
 )
 def test_names_that_are_wrong(wanted, message):

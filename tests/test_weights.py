@@ -135,6 +135,29 @@ class TestWhereWeightsLie:
         assert np.abs(kernels[0] - kernels[2]).max() > 0.01
         assert first.weights.hash == second.weights.hash != third.weights.hash
 
+    def test_imported_weights_are_never_passed_over(self, folder):
+        """Without classification layers they are no reason to take others for those."""
+        network = Backbone("cifar-resnet20").network
+        network.save(folder / "mine.keras")
+        import_weights(folder / "mine.keras", "cifar-resnet20")
+        assert "imported" in Backbone("cifar-resnet20").weights.source
+        with pytest.raises(TltoolError, match="have no classification layers"):
+            Backbone("cifar-resnet20", taps="logits")
+
+    def test_file_that_changes_while_it_is_used(self, tmp_path):
+        network = Backbone("cifar-resnet20", "none", 1).network
+        network.save(tmp_path / "w.keras")
+        backbone = Backbone("cifar-resnet20", str(tmp_path / "w.keras"))
+        network.get_layer("conv1").kernel.assign(np.ones((3, 3, 3, 16)))
+        network.save(tmp_path / "w.keras")
+        with pytest.raises(TltoolError, match="was changed while it was read"):
+            _ = backbone.network
+
+    def test_names_that_no_file_can_have(self):
+        for name in ("~nobody-of-that-name/x.h5", "x" * 300 + ".h5", "a\0b.h5"):
+            with pytest.raises(TltoolError, match="is no name of a file|no such file"):
+                Backbone("cifar-resnet20", name)
+
     def test_no_such_file(self, tmp_path):
         with pytest.raises(TltoolError, match="no such file"):
             Backbone("resnet50", "nothing.h5")
@@ -191,6 +214,7 @@ class TestFormats:
         done = import_weights(source, preset.name)
         assert done.path == tmp_path / "user" / "tltool" / "weights" / f"{preset.name}.safetensors"
         assert done.head == (kind == "whole")
+        assert bool(done.head_missing) == (kind == "body")
         assert done.source_hash == hashlib.sha256(source.read_bytes()).hexdigest()
         with safe_open(done.path, "np") as file:
             facts = json.loads(file.metadata()["tltool"])
@@ -283,6 +307,11 @@ class TestFilesThatDoNotFit:
         )
         self.refused(tmp_path, arrays, message)
 
+    def test_numbers_that_are_not_finite(self, tmp_path):
+        arrays = self.arrays()
+        arrays["stage1_block2_bn1/beta"][3] = np.nan
+        self.refused(tmp_path, arrays, "not finite in stage1_block2_bn1/beta")
+
     def test_layer_that_is_missing(self, tmp_path):
         arrays = self.arrays()
         del arrays["bn1/gamma"]
@@ -301,6 +330,22 @@ class TestFilesThatDoNotFit:
         with pytest.raises(TltoolError, match=f"does not fit cifar-resnet{reader}: "):
             _ = Backbone(f"cifar-resnet{reader}", str(path)).network
 
+    @pytest.mark.parametrize("suffix", [".keras", ".weights.h5", "-model.h5"])
+    def test_convolution_too_many(self, tmp_path, suffix):
+        keras = import_keras()
+        body = build_network(backbone_preset("vgg-small"), (32, 32))
+        more = keras.layers.Conv2D(128, 3, padding="same", name="extra")(body.output)
+        path = tmp_path / f"more{suffix}"
+        network = keras.Model(body.input, more)
+        (network.save_weights if suffix == ".weights.h5" else network.save)(path)
+        with pytest.raises(TltoolError, match="also holds layer"):
+            _ = Backbone("vgg-small", str(path)).network
+
+    def test_file_without_the_classification_layers_that_a_tap_needs(self, tmp_path):
+        legacy_weights(build_network(backbone_preset("lenet5"), (32, 32)), tmp_path / "body.h5")
+        with pytest.raises(TltoolError, match=r"has no classification layers \(f6, logits\)"):
+            _ = Backbone("lenet5", str(tmp_path / "body.h5")).network
+
     @needs_shared("weights/cifar_resnet56.npz")
     def test_torch_file_of_another_depth(self):
         file = SHARED / "weights" / "cifar_resnet56.npz"
@@ -309,10 +354,13 @@ class TestFilesThatDoNotFit:
 
     def test_torch_file_of_another_network(self, tmp_path):
         np.savez(tmp_path / "w.npz", **{"features.0.weight": np.zeros(3, np.float32)})
-        with pytest.raises(TltoolError, match="which no CIFAR ResNet has"):
+        with pytest.raises(TltoolError, match=r"w.npz does not fit .* which no CIFAR ResNet has"):
+            _ = Backbone("cifar-resnet20", str(tmp_path / "w.npz")).model
+        np.savez(tmp_path / "w.npz", **{"conv1.weight": np.zeros((3, 3, 3), np.float32)})
+        with pytest.raises(TltoolError, match="expected four extents"):
             _ = Backbone("cifar-resnet20", str(tmp_path / "w.npz")).model
 
     def test_pickled_arrays_are_not_opened(self, tmp_path):
         np.savez(tmp_path / "w.npz", bn1=np.array([{"a": 1}], dtype=object))
-        with pytest.raises(TltoolError, match="does not hold weights"):
+        with pytest.raises(TltoolError, match="which are never loaded"):
             _ = Backbone("cifar-resnet20", str(tmp_path / "w.npz")).model

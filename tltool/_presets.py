@@ -144,7 +144,7 @@ class BackbonePreset:
 
     @property
     def named_taps(self) -> dict[str, str]:
-        """Every named feature layer from the input up, to `layer` or `layer:pooling`."""
+        """Every named feature layer, blocks first, to `layer` or `layer:pooling`."""
         return {**self.blocks, **self.taps, **self.head_taps}
 
 

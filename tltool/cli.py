@@ -216,6 +216,7 @@ def check(
         typer.Option(metavar="NAME", help="Check this network on the images, too."),
     ] = None,
     weights: Weights = None,
+    input_size: InputSize = None,
     store: StoreOption = None,
     bad_images: BadImagesOption = "skip",
     image_column: ImageColumn = None,
@@ -239,6 +240,7 @@ def check(
         data,
         backbone=backbone,
         weights=weights,
+        input_size=input_size,
         store=store,
         bad_images=bad_images,
         image_column=image_column,
@@ -361,7 +363,7 @@ def backbones(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help="Backbone to show; default: list all.", show_default=False
+            metavar="NAME", help="Backbone to show; default: list all.", show_default=False
         ),
     ] = None,
     by: Annotated[
@@ -382,6 +384,8 @@ def backbones(
     from tltool.display import print_backbone, print_backbones, print_json
 
     if name is None:
+        if by or input_size:
+            raise typer.BadParameter("--by and --input-size need the NAME of a backbone.")
         entries = list_backbones()
         if json:
             print_json({"backbones": [entry.as_json() for entry in entries]})
@@ -431,6 +435,8 @@ def weights_import(
     elif not quiet:
         head = "with" if done.head else "without"
         typer.echo(f"{done.path}: weights of {backbone}, {head} classification layers")
+        if done.head_missing:
+            typer.echo(f"(the file's own do not fit: {done.head_missing})")
         typer.echo(f"sha256 {done.hash}, from {done.source} (sha256 {done.source_hash})")
         typer.echo(f"They are taken for {backbone} from now on; remove that file to undo it.")
 

@@ -38,10 +38,14 @@ def print_json(value: dict[str, Any]) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def _print_rich(table: Any) -> None:
+def _print_rich(table: Any, *, whole: bool = False) -> None:
+    """A table as wide as the terminal; with `whole` wider, rather than with figures cut off."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200
+    if whole:
+        wide = console.measure(table, options=console.options.update(max_width=1000)).maximum
+        console.width = max(console.width, wide)
     console.print(table)
 
 
@@ -52,7 +56,8 @@ def print_result(result: RunResult) -> None:
     table.add_column(overflow="fold")
     bad = f", {len(result.bad_files)} unreadable" if result.bad_files else ""
     table.add_row("Found", f"{result.n_images:,} images of {len(result.labels)} classes{bad}")
-    table.add_row("Backbone", result.backbone)
+    size = "{}x{} pixels".format(*result.input_size)
+    table.add_row("Backbone", f"{result.backbone}, {', '.join(result.taps)}, {size}")
     table.add_row("Strategy", result.strategy)
     table.add_row("Fitted on", f"{result.n_train:,} images ({result.n_val:,} for validation)")
     table.add_row("Tested on", f"{result.n_test:,} images")
@@ -137,11 +142,12 @@ def size_in_words(n: float) -> str:
 
 def print_store(info: StoreInfo) -> None:
     """What a store holds, a row a space."""
-    table = Table("Backbone", "Tap", "Precision", "Images", "Size", "Last used", box=None)
+    table = Table("Backbone", "Tap", "Canvas", "Precision", "Images", "Size", "Last used", box=None)
     for space in info.spaces:
         table.add_row(
             f"{space['backbone']} ({space['weights'][:8]})",
             space["tap"],
+            space["canvas"].rpartition("-")[2],
             f"{space['precision']} {space['engine']}",
             f"{space['images']:,}",
             size_in_words(space["bytes"]),
@@ -173,7 +179,7 @@ def print_backbones(entries: Sequence[BackboneEntry]) -> None:
             preset.weights.licence or "-",
             entry.weights,
         )
-    _print_rich(table)
+    _print_rich(table, whole=True)
     typer.echo(
         "\nTop-1 and top-5 in percent, on the set that tltool backbones NAME tells. Weights: where "
         "they would be taken from; none: with --weights FILE, or random."
@@ -192,7 +198,7 @@ def print_backbone(page: BackbonePage, by: str) -> None:
     published = f"{', '.join(tops)} on {accuracy.on} ({accuracy.source})" if tops else "nothing"
     for name, value in (
         ("Backbone", f"{preset.title} ({preset.name})"),
-        ("Parameters", f"{preset.parameters:,}"),
+        ("Parameters", f"{page.parameters:,}"),
         ("Input", "{}x{} pixels".format(*page.input_size) + f", from {preset.smallest_input} on"),
         ("Features", f"{preset.features:,} from tap {preset.tap}"),
         ("Published", published),
@@ -222,7 +228,9 @@ def print_backbone(page: BackbonePage, by: str) -> None:
             " ".join(row.taps),
             "" if boundary == "head" else boundary,
         )
-    _print_rich(table)
+    _print_rich(table, whole=True)
+    if by == "block":
+        typer.echo(f"\nEvery layer, with its name: tltool backbones {preset.name} --by layer")
     typer.echo(
         "\nField: side in pixels of the square of the image that one output depends on; stride: "
         "pixels between neighbouring outputs."

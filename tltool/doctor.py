@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 from tltool._keras import import_keras
 from tltool.backbones import Backbone
 from tltool.backbones.batch_norms import SourceStatistics, moments_model, source_statistics
-from tltool.data import Example
-from tltool.features import FeatureSource, canvas_batches, checked_bytes, make_engine
-from tltool.similarity import domain_distance
+from tltool.data import CANVAS_VERSION, Example
+from tltool.features import Engine, FeatureSource, canvas_batches, checked_bytes, make_engine
+from tltool.similarity import domain_distance, varies
 
 __all__ = ["Finding", "examine", "examine_pixels", "examine_probabilities"]
 
@@ -24,7 +23,10 @@ _VERSION = 1
 # Images that are looked at, and how many of them on other scales: those are told by far.
 _IMAGES = 128
 _RESCALED = 16
-_BATCH = 16
+
+# At large input sizes fewer are: so many pixels are held in memory, and go through at once.
+_HELD_PIXELS = 40_000_000
+_BATCH_PIXELS = 16 * 299 * 299
 
 # Images of one flat colour reach the largest distance that matters. With MobileNet 0.25 and the
 # CIFAR ResNets 20 and 56, Caltech-101, digits and noise stay below three fifths of it; pixels from
@@ -43,6 +45,9 @@ _NEAR = 0.02
 _BETTER_SWAPPED = 0.8
 _CLEARLY = 1.1
 _RESAMPLES = 200
+
+# Of 255, below which hardly anything is to be seen.
+_NEARLY_BLACK = 32
 
 # Levels between red and blue, on average, below which images count as grey.
 _LEAST_COLOUR = 3.0
@@ -83,7 +88,9 @@ def examine(source: FeatureSource, examples: Sequence[Example]) -> tuple[Finding
     backbone = source.backbone
     if backbone.weights.seed is not None:
         return ()
-    chosen = sorted({e.hash: e for e in examples}.values(), key=lambda e: e.hash)[:_IMAGES]
+    height, width = backbone.canvas_size
+    count = min(_IMAGES, max(_RESCALED // 2, _HELD_PIXELS // (height * width)))
+    chosen = sorted({e.hash: e for e in examples}.values(), key=lambda e: e.hash)[:count]
     key = _key(backbone, chosen)
     known = source.store.finding(key)
     if known is None:
@@ -92,28 +99,39 @@ def examine(source: FeatureSource, examples: Sequence[Example]) -> tuple[Finding
         for batch in canvas_batches(readers, backbone.canvas_size):
             batch.refuse_unreadable(chosen)
             parts.append(batch.pixels)
-        known = [asdict(finding) for finding in examine_pixels(backbone, np.concatenate(parts))]
+        found = examine_pixels(
+            backbone, np.concatenate(parts), source.engine, fall_back=source.falls_back
+        )
+        known = [asdict(finding) for finding in found]
         source.store.add_finding(key, known)
     return tuple(Finding(**entry) for entry in known)
 
 
-def examine_pixels(backbone: Backbone, pixels: np.ndarray) -> tuple[Finding, ...]:
+def examine_pixels(
+    backbone: Backbone, pixels: np.ndarray, engine: str = "openvino", *, fall_back: bool = True
+) -> tuple[Finding, ...]:
     """Check a backbone on images that are in memory.
 
     Args:
         backbone: with weights from a file.
         pixels: `(n, height, width, 3)` at the backbone's size; 0 to 255 if all is well.
+        engine: "keras" or "openvino".
+        fall_back: take Keras where OpenVINO cannot run the network.
 
     Example:
         >>> [f.level for f in examine_pixels(backbone, pixels / 255) if f.check == "scale"]
         ['warning']
     """
-    pixels = np.asarray(pixels, np.float32)
-    return (
-        _examine_weights(backbone),
-        *_examine_pixels(backbone, pixels),
-        _examine_freezing(backbone, pixels[:2]),
-    )
+    weights = _examine_weights(backbone)
+    source = source_statistics(backbone)
+    if varies(source).any():
+        key = f"{backbone.key}-moments"
+        run = make_engine(engine, key, lambda: moments_model(backbone), fall_back=fall_back)
+        scale, channels = _examine_pixels(backbone, np.asarray(pixels), source, run)
+    else:
+        text = "Cannot tell: the network has no batch normalisation that remembers its source."
+        scale, channels = (Finding(check, "unknown", text) for check in ("scale", "channels"))
+    return weights, scale, channels, _examine_freezing(backbone, pixels[:2])
 
 
 def examine_probabilities(probabilities: np.ndarray) -> Finding:
@@ -131,9 +149,7 @@ def examine_probabilities(probabilities: np.ndarray) -> Finding:
 
 def _key(backbone: Backbone, examples: Sequence[Example]) -> str:
     digest = hashlib.sha256()
-    facts = (backbone.preset.builder, backbone.preset.arguments, backbone.preset.preprocessing)
-    parts = (_VERSION, facts, backbone.weights.hash, backbone.canvas_size, backbone.preset.name)
-    digest.update(repr(parts).encode())
+    digest.update(repr((_VERSION, CANVAS_VERSION, backbone.key)).encode())
     for example in examples:
         digest.update(example.hash)
     return digest.hexdigest()
@@ -145,6 +161,9 @@ def _examine_weights(backbone: Backbone) -> Finding:
     kinds: dict[str, list[np.ndarray]] = {}
     for variable in backbone.network.weights:
         kinds.setdefault(variable.name, []).append(np.asarray(variable))
+    if all((array == 0).all() for array in kinds.get("kernel", ())):
+        text = f"The weights of {backbone.preset.name} are all zero; {remedy}."
+        return Finding("weights", "warning", text)
     if "moving_mean" in kinds:
         start = {"gamma": 1.0, "beta": 0.0, "moving_mean": 0.0, "moving_variance": 1.0}
         untrained = all((a == start[n]).all() for n in start for a in kinds.get(n, ()))
@@ -158,24 +177,15 @@ def _examine_weights(backbone: Backbone) -> Finding:
     return Finding("weights", "ok", "The weights are trained ones.")
 
 
-def _examine_pixels(backbone: Backbone, pixels: np.ndarray) -> tuple[Finding, Finding]:
+def _examine_pixels(
+    backbone: Backbone, pixels: np.ndarray, source: SourceStatistics, run: Engine
+) -> tuple[Finding, Finding]:
     """Whether the pixels reach the statistics that batch normalisation remembers."""
-    source = source_statistics(backbone)
-    if not source.channels:
-        text = "Cannot tell: the network has no batch normalisation that remembers its source."
-        return Finding("scale", "unknown", text), Finding("channels", "unknown", text)
-    preset, weights = backbone.preset, backbone.weights
-    height, width = backbone.canvas_size
-    run = make_engine(
-        "openvino",
-        f"{preset.name}-{height}x{width}-moments-{weights.hash[:24]}",
-        lambda: moments_model(backbone),
-        fall_back=True,
-    )
+    batch = max(1, _BATCH_PIXELS // (pixels.shape[1] * pixels.shape[2]))
 
     def moments(changed: np.ndarray) -> np.ndarray:
-        starts = range(0, len(changed), _BATCH)
-        return np.concatenate([run(changed[i : i + _BATCH]) for i in starts])
+        parts = np.split(changed, range(batch, len(changed), batch))
+        return np.concatenate([run(part.astype(np.float32)) for part in parts])
 
     found = moments(pixels)
     flat = np.broadcast_to(pixels.mean(axis=(0, 1, 2)), (1, *pixels.shape[1:]))
@@ -184,8 +194,8 @@ def _examine_pixels(backbone: Backbone, pixels: np.ndarray) -> tuple[Finding, Fi
     if scale.level == "warning":
         text = "Cannot tell before the scale is right."
         return scale, Finding("channels", "unknown", text)
-    colour = float(np.abs(pixels[..., 0] - pixels[..., 2]).mean())
-    if preset.preprocessing.channels == "grey" or colour < _LEAST_COLOUR:
+    colour = float(np.abs(pixels[..., 0].astype(np.float32) - pixels[..., 2]).mean())
+    if backbone.preset.preprocessing.channels == "grey" or colour < _LEAST_COLOUR:
         return scale, Finding("channels", "unknown", "Cannot tell: the images are grey.")
     return scale, _examine_channels(found, moments(pixels[..., ::-1]), source, farthest)
 
@@ -205,6 +215,13 @@ def _examine_scale(
     }
     best = min(others, key=lambda words: others[words])
     alike = domain_distance(found[:_RESCALED], source)
+    brightest = float(np.quantile(pixels, 0.999))
+    if 1 < brightest < _NEARLY_BLACK and pixels.min() >= 0:
+        text = (
+            f"The images are nearly black: one pixel in a thousand is above {brightest:.0f} of "
+            "255; look at one in an image viewer, and brighten them if it shows too little."
+        )
+        return Finding("scale", "warning", text)
     if others[best] < _BETTER_SCALE * alike:
         text = (
             f"The network seems to get its input on a wrong scale: {best}, its distance to what it "
@@ -228,6 +245,10 @@ def _examine_scale(
 
 def _rescaled(backbone: Backbone, pixels: np.ndarray) -> dict[str, np.ndarray]:
     """Pixels as they would have to be if a usual mistake was made, by what it is."""
+    if pixels.max() <= 1:
+        if pixels.min() >= 0:
+            return {"the pixels run from 0 to 1; as 0 to 255": pixels * 255}
+        return {"the pixels run from -1 to 1; as 0 to 255": (pixels + 1) * 127.5}
     how = backbone.preset.preprocessing
     scale, offset = np.array(how.scale), np.array(how.offset)
     if how.channels == "BGR":  # below, pixels are RGB
@@ -242,12 +263,7 @@ def _rescaled(backbone: Backbone, pixels: np.ndarray) -> dict[str, np.ndarray]:
             (pixels / 255 - mean) / deviation
         ),
     }
-    changed = {words: (values - offset) / scale for words, values in wanted.items()}
-    if pixels.min() >= 0 and pixels.max() <= 1:
-        changed["the pixels run from 0 to 1; as 0 to 255"] = pixels * 255
-    elif pixels.min() >= -1 and pixels.max() <= 1:
-        changed["the pixels run from -1 to 1; as 0 to 255"] = (pixels + 1) * 127.5
-    return changed
+    return {words: (values - offset) / scale for words, values in wanted.items()}
 
 
 def _examine_channels(
@@ -288,10 +304,11 @@ def _examine_freezing(backbone: Backbone, pixels: np.ndarray) -> Finding:
     head = keras.layers.Dense(2, activation="softmax", name="predictions")
     model = keras.Model(backbone.model.input, head(backbone.model.output))
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy", run_eagerly=True)
-    before = _digest(backbone.network)
+    before = backbone.network.get_weights()
     images = np.clip(pixels, 0, 255).astype(np.uint8)
     model.train_on_batch(images, np.arange(len(images)) % 2)
-    if _digest(backbone.network) != before:
+    if _digest(backbone.network.get_weights()) != _digest(before):
+        backbone.network.set_weights(before)
         text = (
             "A training step changed frozen layers of the network, so stored features would no "
             "longer be its own; report this with the versions that tltool --version tells."
@@ -300,8 +317,8 @@ def _examine_freezing(backbone: Backbone, pixels: np.ndarray) -> Finding:
     return Finding("frozen", "ok", "A training step leaves weights and moving statistics alone.")
 
 
-def _digest(network: Any) -> str:
+def _digest(arrays: Sequence[np.ndarray]) -> str:
     digest = hashlib.sha256()
-    for variable in network.weights:
-        digest.update(np.ascontiguousarray(variable).tobytes())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

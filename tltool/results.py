@@ -22,6 +22,8 @@ class RunResult:
         run: the run folder.
         strategy: how it was adapted.
         backbone: the network.
+        taps: its layers that the features come from.
+        input_size: height and width in pixels of what it is given.
         labels: the classes.
         n_train: images that the final classifier was fitted on, validation images included.
         n_val: how many of them are of the validation split.
@@ -38,6 +40,8 @@ class RunResult:
     run: Path
     strategy: str
     backbone: str
+    taps: tuple[str, ...]
+    input_size: tuple[int, int]
     labels: tuple[str, ...]
     n_train: int
     n_val: int
@@ -56,6 +60,8 @@ class RunResult:
             "run": printable(str(self.run)),
             "strategy": self.strategy,
             "backbone": self.backbone,
+            "taps": list(self.taps),
+            "input_size": list(self.input_size),
             "n_train": self.n_train,
             "n_val": self.n_val,
             "n_test": self.n_test,

@@ -6,10 +6,15 @@ import numpy as np
 
 from tltool.backbones.batch_norms import SourceStatistics
 
-__all__ = ["domain_distance"]
+__all__ = ["domain_distance", "varies"]
 
 # Channels that hardly varied on the source: any change is enormous beside what they remember.
 _LEAST_VARIANCE = 1e-4
+
+
+def varies(source: SourceStatistics) -> np.ndarray:
+    """Which channels varied enough on the source to be compared: `(channels,)`, bool."""
+    return source.variance > _LEAST_VARIANCE
 
 
 def domain_distance(moments: np.ndarray, source: SourceStatistics) -> float:
@@ -30,7 +35,7 @@ def domain_distance(moments: np.ndarray, source: SourceStatistics) -> float:
     Raises:
         ValueError: there is no image, or no such channel.
     """
-    kept = source.variance > _LEAST_VARIANCE
+    kept = varies(source)
     if not len(moments) or not kept.any():
         raise ValueError("expected at least one image and one channel that varies.")
     means, variances = np.split(np.asarray(moments, np.float64), 2, axis=1)

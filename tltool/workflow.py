@@ -73,6 +73,7 @@ def check(
     bad_images: str = "skip",
     backbone: str | None = None,
     weights: str | None = None,
+    input_size: str | None = None,
     **columns: str | None,
 ) -> CheckReport:
     """Read every file of a data set and report what is wrong with it.
@@ -84,6 +85,7 @@ def check(
         backbone: a network to check on these images too: is it trained, do the pixels reach it as
             those it was trained on did?
         weights: its weights, as for `adapt`.
+        input_size: of the network, as for `adapt`.
         **columns: `image_column`, `label_column` and `split_column` of a table.
 
     Raises:
@@ -93,9 +95,10 @@ def check(
         >>> tltool.check("photos").near_duplicates
         (('cat/1.jpg', 'cat/1 copy.jpg'),)
     """
-    if backbone is None and weights is not None:
-        raise TltoolError(f"--weights {weights} needs --backbone to say of which network.")
-    network = None if backbone is None else Backbone(backbone, weights)
+    for option, value in (("--weights", weights), ("--input-size", input_size)):
+        if backbone is None and value is not None:
+            raise TltoolError(f"{option} {value} needs --backbone to say of which network.")
+    network = None if backbone is None else Backbone(backbone, weights, input_size=input_size)
     with FeatureStore(store) as cache:
         listing = read_listing(data, _columns(columns))
         dataset, report = check_listing(listing, bad_images=bad_images, cache=cache)
@@ -177,6 +180,8 @@ def adapt(
             run=folder,
             strategy=chosen.strategy,
             backbone=backbone.preset.name,
+            taps=tuple(tap.name for tap in backbone.taps),
+            input_size=backbone.canvas_size,
             labels=dataset.labels,
             n_train=len(dataset.of("train", "val")),
             n_val=len(dataset.of("val")),
@@ -247,6 +252,8 @@ def evaluate(
         run=loaded.folder,
         strategy=facts["strategy"],
         backbone=facts["backbone"],
+        taps=tuple(facts.get("taps", ())),
+        input_size=loaded.canvas_size,
         labels=loaded.labels,
         n_train=facts["n_train"],
         n_val=facts["n_val"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     import keras
 
 __all__ = ["Backbone", "check_input_size"]
+
+# Beyond it a batch of activations no longer fits into a laptop's memory.
+_LARGEST_INPUT = 2048
+
+# Counts changes of what the builders build.
+_DEFINITIONS = 1
 
 
 class Backbone:
@@ -72,6 +79,23 @@ class Backbone:
         self.weights: Weights = find_weights(self.preset, weights, seed, head=self._with_head)
 
     @property
+    def definition(self) -> str:
+        """Tells the network and its preprocessing from all others: 16 hexadecimal digits.
+
+        Besides the weights and the size of the canvas it is what features follow from.
+        """
+        preset = self.preset
+        facts = (_DEFINITIONS, preset.builder, dict(preset.arguments), preset.preprocessing)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+    @property
+    def key(self) -> str:
+        """Tells the network, its weights and its input size from all others; a file name."""
+        height, width = self.canvas_size
+        name = f"{self.preset.name}-{height}x{width}-{self.definition}"
+        return f"{name}-{self.weights.hash[:24]}"
+
+    @property
     def parts(self) -> tuple[TapPart, ...]:
         """What its features consist of, in order; each is computed once and stored apart."""
         return tuple(dict.fromkeys(part for tap in self.taps for part in tap.parts))
@@ -99,6 +123,7 @@ class Backbone:
         network = build_network(self.preset, self.canvas_size, classes)
         if self.weights.path is not None:
             read_weights(network, self.preset, self.weights.path)
+            self.weights.refuse_changed()
         network.trainable = False
         return network
 
@@ -156,12 +181,13 @@ def check_input_size(
     """
     if wanted is None:
         return preset.input_size
-    shown = wanted if isinstance(wanted, str | int) else "x".join(map(str, wanted))
-    found = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", str(shown).lower())
+    shown = "x".join(map(str, wanted)) if isinstance(wanted, list | tuple) else str(wanted)
+    found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", shown.lower())
     size = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-    if min(size) < preset.smallest_input:
+    if not preset.smallest_input <= min(size) <= max(size) <= _LARGEST_INPUT:
         raise TltoolError(
             f"--input-size {shown}: {preset.name} takes images from {preset.smallest_input}x"
-            f"{preset.smallest_input} pixels on; name a side (160) or height and width (160x224)."
+            f"{preset.smallest_input} to {_LARGEST_INPUT}x{_LARGEST_INPUT} pixels; name a side "
+            "(160) or height and width (160x224)."
         )
     return size

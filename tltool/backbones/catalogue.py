@@ -22,8 +22,7 @@ class BackboneEntry:
 
     Args:
         preset: its fact card.
-        weights: where its weights would be taken from: "imported", "weights folder", "packaged",
-            "Keras's cache", "download", or "none".
+        weights: where its weights would be taken from, see `local_weights`.
     """
 
     preset: BackbonePreset
@@ -42,7 +41,6 @@ class BackboneEntry:
             "tap": preset.tap,
             "features": preset.features,
             "taps": preset.named_taps,
-            "blocks": list(preset.blocks),
             "accuracy": asdict(preset.accuracy),
             "weights": {
                 "here": self.weights,
@@ -69,10 +67,17 @@ class BackbonePage:
     layers: Sequence[LayerRow]
     blocks: Sequence[BlockRow]
 
+    @property
+    def parameters(self) -> int:
+        """Of the network at this size: fully connected layers grow with it."""
+        return sum(row.parameters for row in self.layers)
+
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values."""
         return self.entry.as_json() | {
             "input_size": list(self.input_size),
+            "parameters": self.parameters,
+            "multiply_adds": sum(row.multiply_adds for row in self.layers),
             "layers": [asdict(row) | {"activations": row.activations} for row in self.layers],
             "blocks": [asdict(row) for row in self.blocks],
         }

@@ -23,8 +23,7 @@ def cifar_resnet(inputs: Any, depth: int, classes: int | None = None) -> keras.M
     every second pixel and fill the new channels with zeros, half before and half after.
 
     Args:
-        inputs: Keras tensor, `(batch, height, width, 3)`, float32, already normalised; its sides
-            are multiples of 4.
+        inputs: Keras tensor, `(batch, height, width, 3)`, float32, already normalised.
         depth: number of weighted layers, `6n + 2`: 20, 32, 44, 56 or 110 in the paper.
         classes: outputs of the last layer, named `logits`, before any softmax; None to end with
             the last stage.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +11,9 @@ from tltool._presets import backbone_preset
 from tltool._validation import TltoolError, storage_error
 from tltool.backbones.build import build_network
 from tltool.backbones.weight_files import read_weights, save_safetensors
-from tltool.backbones.weights import find_weights, imported_file
+from tltool.backbones.weights import find_weights, imported_file, weights_file, weights_in
 
 __all__ = ["ImportedWeights", "import_weights"]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,6 +26,7 @@ class ImportedWeights:
         source: the file that they came from.
         source_hash: hexadecimal SHA-256 of that.
         head: whether the classification layers came with them.
+        head_missing: why not; empty if they did.
     """
 
     path: Path
@@ -36,6 +34,7 @@ class ImportedWeights:
     source: str
     source_hash: str
     head: bool
+    head_missing: str = ""
 
 
 def import_weights(file: str | Path, backbone: str, *, force: bool = False) -> ImportedWeights:
@@ -54,28 +53,27 @@ def import_weights(file: str | Path, backbone: str, *, force: bool = False) -> I
         TltoolError: the file cannot be read or does not fit, or there are imported weights.
     """
     preset = backbone_preset(backbone)
-    source = find_weights(preset, str(file))
+    path = weights_file(str(file), str(file), "a weights file")
+    source = weights_in(path, str(file))
     target = imported_file(preset)
-    if source.path is None:
-        raise TltoolError(f"{file} is no weights file; name one.")
     if target.exists() and not force:
         raise TltoolError(
             f"Weights of {backbone} were imported before, to {target}; --force replaces them."
         )
     network = build_network(preset, preset.input_size)
-    read_weights(network, preset, source.path)
+    read_weights(network, preset, path)
+    source.refuse_changed()
     whole = build_network(preset, preset.input_size, preset.classes)
     try:
-        read_weights(whole, preset, source.path)
-        network, head = whole, True
+        read_weights(whole, preset, path)
+        network, head_missing = whole, ""
     except TltoolError as error:  # the layers below were read: only the classification is missing
-        _log.debug("%s", error)
-        head = False
+        head_missing = str(error).partition(": ")[2].partition(";")[0] or str(error)
     facts = {
         "backbone": backbone,
-        "source": printable(str(source.path.resolve())),
+        "source": printable(str(path.resolve())),
         "source_sha256": source.hash,
-        "classification_layers": str(head).lower(),
+        "classification_layers": str(not head_missing).lower(),
         "tltool": __version__,
     }
     try:
@@ -86,4 +84,11 @@ def import_weights(file: str | Path, backbone: str, *, force: bool = False) -> I
         raise storage_error(
             "write", target, error, "make room, or name another folder in TLTOOL_WEIGHTS"
         ) from error
-    return ImportedWeights(target, find_weights(preset).hash, facts["source"], source.hash, head)
+    return ImportedWeights(
+        path=target,
+        hash=find_weights(preset).hash,
+        source=facts["source"],
+        source_hash=source.hash,
+        head=not head_missing,
+        head_missing=head_missing,
+    )

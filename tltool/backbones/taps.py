@@ -64,6 +64,8 @@ def parse_taps(
     """
     if wanted is None:
         wanted = preset.tap
+    if not isinstance(wanted, str | list | tuple):
+        raise TltoolError(f"Taps are given as text, or as a list of texts, not as {wanted!r}.")
     names = wanted.split(",") if isinstance(wanted, str) else list(wanted)
     names = [name.strip() for name in names]
     if not names or not all(names):
@@ -82,8 +84,8 @@ def parse_taps(
 def _parse(
     preset: BackbonePreset, text: str, layers: Callable[[], dict[str, tuple[bool, bool]]]
 ) -> Tap:
-    name, _, pooling = text.partition(":")
-    if pooling:
+    name, colon, pooling = text.partition(":")
+    if colon:
         check_option("pooling", pooling, POOLINGS)
     named = preset.named_taps.get(name)
     if named is not None:
@@ -93,10 +95,12 @@ def _parse(
     else:
         known = layers()
         if name not in known:
-            near = nearest(name, [*preset.named_taps, *known])
+            near = nearest(name, dict.fromkeys([*preset.named_taps, *known]))
+            if not near.startswith("did"):  # a hundred layers would hide the few that matter
+                near = nearest(name, preset.named_taps)
             raise TltoolError(
                 f"{preset.name} has no tap or layer {name!r}: {near} (tltool backbones "
-                f"{preset.name} lists them)"
+                f"{preset.name} --by layer lists them)"
             )
         layer, usual = name, ""
         is_vector, in_head = known[name]

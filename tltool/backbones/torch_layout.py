@@ -6,8 +6,6 @@ import re
 
 import numpy as np
 
-from tltool._validation import TltoolError
-
 __all__ = ["from_torch_layout"]
 
 _NORM = {
@@ -29,7 +27,7 @@ def from_torch_layout(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         The same under Keras paths, `stage1_block1_conv1/kernel` (height, width, in, out).
 
     Raises:
-        TltoolError: a name belongs to no CIFAR ResNet.
+        ValueError: a name or shape belongs to no CIFAR ResNet.
     """
     renamed = {}
     for name, array in arrays.items():
@@ -54,9 +52,11 @@ def _rename(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
     elif name == "linear.bias":
         return "logits/bias", array
     else:
-        raise TltoolError(f"The weights file holds {name!r}, which no CIFAR ResNet has.")
+        raise ValueError(f"it holds {name!r}, which no CIFAR ResNet has")
     if kind == "conv" and variable == "weight":
+        if array.ndim != 4:
+            raise ValueError(f"{name} has shape {array.shape}, expected four extents")
         return f"{prefix}conv{number}/kernel", array.transpose(2, 3, 1, 0)
     if kind == "bn" and variable in _NORM:
         return f"{prefix}bn{number}/{_NORM[variable]}", array
-    raise TltoolError(f"The weights file holds {name!r}, which no CIFAR ResNet has.")
+    raise ValueError(f"it holds {name!r}, which no CIFAR ResNet has")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from tltool._presets import BackbonePreset
-from tltool._validation import TltoolError
+from tltool._validation import TltoolError, storage_error
 from tltool.backbones.build import automatic_name
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def read_weights(network: keras.Model, preset: BackbonePreset, path: Path) -> No
                 _assign(layer, stored[layer.name], path, preset)
     except TltoolError:
         raise
+    except PermissionError as error:
+        raise storage_error("read", path, error, "make it readable") from error
     except Exception as error:  # h5py, zipfile, NumPy and safetensors each raise their own kinds
         reason = " ".join(str(error).split())[:300]
         raise TltoolError(
@@ -106,8 +109,19 @@ def _opened(
     elif path.suffix == ".npz":
         from tltool.backbones.torch_layout import from_torch_layout
 
-        with np.load(path, allow_pickle=False) as arrays:
-            yield _by_name(from_torch_layout(dict(arrays)), layers, path, preset)
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = dict(archive)
+        except ValueError as error:  # NumPy's own text advises to load it unsafely
+            raise TltoolError(
+                f"{path} does not hold weights of {preset.name}: it is no archive of arrays, or "
+                "holds pickled objects, which are never loaded; save it with numpy.savez."
+            ) from error
+        try:
+            named = from_torch_layout(arrays)
+        except ValueError as error:
+            raise _misfit(path, preset, str(error)) from error
+        yield _by_name(named, layers, path, preset)
     else:
         from safetensors import safe_open
 
@@ -122,8 +136,8 @@ def _hdf5(path: Path) -> Iterator[Path | IO[bytes]]:
     if path.suffix != ".keras":
         yield path
         return
-    with zipfile.ZipFile(path) as archive, archive.open(_KERAS_MEMBER) as member:
-        yield member
+    with zipfile.ZipFile(path) as archive:  # in memory: HDF5 jumps about, and zips cannot
+        yield io.BytesIO(archive.read(_KERAS_MEMBER))
 
 
 def _in_order(
@@ -135,7 +149,13 @@ def _in_order(
         weights = _attribute(root[name], "weight_names")
         if weights:
             stored.append(_Stored(name, [root[name][weight] for weight in weights]))
-    _check_count(len(stored), len(layers), path, preset)
+    if len(stored) < len(layers):
+        missing = len(layers) - len(stored)
+        what = f"it holds {len(stored)} layers with weights, expected {len(layers)} of them"
+        if missing == len(preset.head_taps):
+            what = f"it has no classification layers ({', '.join(preset.head_taps)})"
+        raise _misfit(path, preset, what)
+    _check_extras(stored[len(layers) :], path, preset)
     return {layer.name: one for layer, one in zip(layers, stored, strict=False)}
 
 
@@ -157,8 +177,7 @@ def _by_kind(
         if name not in stored:
             raise _misfit(path, preset, f"it lacks layer {layer.name} ({name} in the file)")
         found[layer.name] = stored.pop(name)
-    left = [name for name in stored if not name.startswith("dense")]
-    _check_count(len(layers) + len(left), len(layers), path, preset)
+    _check_extras(stored.values(), path, preset)
     return found
 
 
@@ -180,12 +199,17 @@ def _by_name(
     return found
 
 
-def _check_count(stored: int, expected: int, path: Path, preset: BackbonePreset) -> None:
-    """A file may hold the classification layers too, and nothing else."""
-    if not expected <= stored <= expected + len(preset.head_taps):
-        raise _misfit(
-            path, preset, f"it holds {stored} layers with weights, expected {expected} of them"
-        )
+def _check_extras(left: Iterable[_Stored], path: Path, preset: BackbonePreset) -> None:
+    """A file may hold classification layers too, whosever: kernels that see one place at a time."""
+    for stored in left:
+        shape = stored.arrays[0].shape
+        if not (len(shape) == 2 or (len(shape) == 4 and shape[:2] == (1, 1))):
+            raise _misfit(
+                path,
+                preset,
+                f"it also holds layer {stored.name} {tuple(shape)}, which that network does not "
+                "have",
+            )
 
 
 def _assign(layer: Any, stored: _Stored, path: Path, preset: BackbonePreset) -> None:
@@ -207,7 +231,13 @@ def _assign(layer: Any, stored: _Stored, path: Path, preset: BackbonePreset) -> 
                 f"{name}{called} was expected with shape {tuple(variable.shape)} and came with "
                 f"{tuple(array.shape)}",
             )
-        variable.assign(np.asarray(array, np.float32))
+        values = np.asarray(array, np.float32)
+        if not np.isfinite(values).all():
+            raise TltoolError(
+                f"{path} holds numbers that are not finite in {name}; it is damaged, fetch it "
+                "again."
+            )
+        variable.assign(values)
 
 
 def _misfit(path: Path, preset: BackbonePreset, what: str) -> TltoolError:

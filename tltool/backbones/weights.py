@@ -27,12 +27,16 @@ __all__ = [
     "find_weights",
     "imported_file",
     "local_weights",
+    "weights_file",
     "weights_folder",
+    "weights_in",
 ]
 
 _log = logging.getLogger(__name__)
 
 WEIGHT_SUFFIXES = (".h5", ".keras", ".safetensors", ".npz")
+
+_READ_REMEDY = "make it readable, or name another file with --weights"
 
 # Seconds that a download may stand still before it counts as failed.
 _DOWNLOAD_PATIENCE = 30.0
@@ -52,6 +56,7 @@ class Weights:
         digest: gives `hash`, or waits until it is known.
         seed: of random weights; None for a file.
         published: whether they are those that the preset describes.
+        stamp: what tells whether the file was written to since it was hashed.
     """
 
     path: Path | None
@@ -59,6 +64,7 @@ class Weights:
     digest: Callable[[], str]
     seed: int | None = None
     published: bool = False
+    stamp: tuple[int, ...] = ()
 
     @property
     def hash(self) -> str:
@@ -69,20 +75,22 @@ class Weights:
         """
         return self.digest()
 
+    def refuse_changed(self) -> None:
+        """Stop where the file is no longer the one that was hashed.
 
-def _weights_in(path: Path, source: str, *, published: bool = False) -> Weights:
-    """Weights in a file, which is hashed while others get on with building the network."""
-    pool = ThreadPoolExecutor(1, thread_name_prefix="hash")
-    hashed = pool.submit(sha256_of, path)
-    pool.shutdown(wait=False)
+        Raises:
+            TltoolError: it was written to in between.
+        """
+        if self.path is not None and _stamp(self.path) != self.stamp:
+            raise TltoolError(f"{self.path} was changed while it was read; run again.")
 
-    def digest() -> str:
-        try:
-            return hashed.result().hex()
-        except OSError as error:
-            raise storage_error("read", path, error, "name another file with --weights") from error
 
-    return Weights(path, source, digest, published=published)
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise storage_error("read", path, error, _READ_REMEDY) from error
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def weights_folder() -> Path:
@@ -97,6 +105,10 @@ def weights_folder() -> Path:
     folder = Path(named).expanduser()
     if not folder.is_dir():
         raise TltoolError(f"TLTOOL_WEIGHTS names {named}, which is no folder; correct or unset it.")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise TltoolError(
+            f"TLTOOL_WEIGHTS names {named}, which you may not read; change that or unset it."
+        )
     return folder
 
 
@@ -117,8 +129,9 @@ def find_weights(
         head: whether the classification layers are needed too.
 
     Returns:
-        For None and "imagenet", in this order: the imported file and then the official one in the
-        weights folder; the packaged one; the official one in Keras's cache; what Keras downloads.
+        For None, in this order: the imported file; the packaged one; the official one in the
+        weights folder; the one in Keras's cache; what Keras downloads. "imagenet" passes over the
+        first two.
 
     Raises:
         TltoolError: the file is not there, or is not the published one.
@@ -135,31 +148,66 @@ def find_weights(
         )
     if weights in (None, "imagenet"):
         return _own_weights(preset, head=head, imported=weights is None)
-    path = Path(weights).expanduser()
-    if path.is_dir():
+    path = weights_file(f"--weights {weights}", weights, "imagenet, none, or a weights file")
+    return weights_in(path, f"the file {path}")
+
+
+def weights_file(argument: str, name: str, expected: str) -> Path:
+    """The path of a weights file, if there is one of that name and of a known kind.
+
+    Args:
+        argument: how a sentence refers to it.
+        name: of the file.
+        expected: what could have been named, for the sentence.
+
+    Raises:
+        TltoolError: it is none.
+    """
+    try:
+        path = Path(name).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, or of an unknown user
         raise TltoolError(
-            f"--weights {weights} is a folder; name a file in it, or set TLTOOL_WEIGHTS to it."
-        )
-    if not path.is_file():
-        raise TltoolError(
-            f"--weights {weights}: no such file; expected imagenet, none, or a weights file."
-        )
+            f"{argument[:90]} is no name of a file ({error}); expected {expected}."
+        ) from error
+    if is_folder:
+        raise TltoolError(f"{argument} is a folder; name a file in it.")
+    if not is_file:
+        raise TltoolError(f"{argument}: no such file; expected {expected}.")
     if path.suffix not in WEIGHT_SUFFIXES:
         raise TltoolError(
-            f"--weights {weights}: weights come as {', '.join(WEIGHT_SUFFIXES)}, not "
-            f"{path.suffix!r}."
+            f"{argument}: weights come as {', '.join(WEIGHT_SUFFIXES)}, not {path.suffix!r}."
         )
-    return _weights_in(path, f"the file {path}")
+    return path
+
+
+def weights_in(path: Path, source: str, *, published: bool = False) -> Weights:
+    """Weights in a file, which is hashed while others get on with building the network."""
+    stamp = _stamp(path)
+    pool = ThreadPoolExecutor(1, thread_name_prefix="hash")
+    hashed = pool.submit(sha256_of, path)
+    pool.shutdown(wait=False)
+
+    def digest() -> str:
+        try:
+            return hashed.result().hex()
+        except OSError as error:
+            raise storage_error("read", path, error, _READ_REMEDY) from error
+
+    return Weights(path, source, digest, published=published, stamp=stamp)
 
 
 def local_weights(preset: BackbonePreset) -> str:
     """Where a backbone's own weights would be taken from, without opening them.
 
     Returns:
-        "imported", "weights folder", "packaged", "Keras's cache", "download" or "none".
+        "imported", "imported without head" (where the usual tap needs one), "weights folder",
+        "packaged", "Keras's cache", "download" or "none".
     """
-    if imported_file(preset).is_file():
-        return "imported"
+    own = imported_file(preset)
+    if own.is_file():
+        whole = preset.tap not in preset.head_taps or _has_head(own, preset)
+        return "imported" if whole else "imported without head"
     if preset.packaged:
         return "packaged"
     if preset.weights.origin == "none":
@@ -174,8 +222,13 @@ def local_weights(preset: BackbonePreset) -> str:
 def _own_weights(preset: BackbonePreset, *, head: bool, imported: bool) -> Weights:
     folder = weights_folder()
     own = imported_file(preset)
-    if imported and own.is_file() and (not head or _has_head(own, preset)):
-        return _weights_in(own, f"imported ({own})")
+    if imported and own.is_file():
+        if head and not _has_head(own, preset):
+            raise TltoolError(
+                f"The imported weights of {preset.name} ({own}) have no classification layers, "
+                "which that tap needs; import a file that has them, or choose another tap."
+            )
+        return weights_in(own, f"imported ({own})")
     if preset.packaged:
         path = packaged_weights(preset)
         if not path.is_file():
@@ -185,8 +238,8 @@ def _own_weights(preset: BackbonePreset, *, head: bool, imported: bool) -> Weigh
         return _verified(preset, path, preset.weights.md5, "packaged with tltool")
     if preset.weights.origin == "none":
         raise WeightsMissingError(
-            f"{preset.name} has no pretrained weights that could be fetched"
-            f"{' with classification layers' if own.is_file() else ''}: {preset.weights.source}; "
+            f"{preset.name} has no pretrained weights that could be fetched: "
+            f"{preset.weights.source}; "
             "name a file with --weights, or --weights none to start from random ones."
         )
     files = _official_files(preset, head=head)
@@ -220,6 +273,8 @@ def _fetch(preset: BackbonePreset, file: tuple[str, str], *, head: bool) -> Weig
     cached = _keras_cache() / name
     try:
         _download(preset, head=head)
+        if not cached.is_file():
+            raise FileNotFoundError(f"Keras did not leave {cached}")
         return _verified(preset, cached, md5, "Keras's download")
     except TltoolError:
         raise
@@ -238,10 +293,13 @@ def _fetch(preset: BackbonePreset, file: tuple[str, str], *, head: bool) -> Weig
 def _verified(preset: BackbonePreset, path: Path, md5: str, source: str) -> Weights:
     """The file, once its checksum is that of the published one."""
     if md5:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(
-                file, lambda: hashlib.md5(usedforsecurity=False)
-            ).hexdigest()
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(
+                    file, lambda: hashlib.md5(usedforsecurity=False)
+                ).hexdigest()
+        except OSError as error:
+            raise storage_error("read", path, error, _READ_REMEDY) from error
         if found != md5:
             raise TltoolError(
                 f"{path} is not the published weights of {preset.name} (md5 {found}, expected "
@@ -249,13 +307,19 @@ def _verified(preset: BackbonePreset, path: Path, md5: str, source: str) -> Weig
                 f"{' (or install tltool again)' if preset.packaged else ''}, or pass it with "
                 "--weights to use it as it is."
             )
-    return _weights_in(path, f"{source} ({path})", published=True)
+    return weights_in(path, f"{source} ({path})", published=True)
 
 
 def _keras_cache() -> Path:
-    """The folder where Keras keeps downloaded weights; `KERAS_HOME` moves it."""
+    """The folder where Keras keeps downloaded weights; `KERAS_HOME` moves it.
+
+    As Keras does, a home that cannot be written to is given up for `/tmp`.
+    """
     home = os.environ.get("KERAS_HOME")
-    return (Path(home) if home else Path.home() / ".keras") / "models"
+    if not home:
+        own = Path("~").expanduser()
+        home = str((own if os.access(own, os.W_OK) else Path("/tmp")) / ".keras")  # noqa: S108
+    return Path(home).expanduser() / "models"
 
 
 def _download(preset: BackbonePreset, *, head: bool) -> None:

@@ -28,7 +28,9 @@ __all__ = [
     "feature_space",
 ]
 
+# Images a batch, and pixels: 32 images of Inception's size.
 _BATCH = 32
+_BATCH_PIXELS = 32 * 299 * 299
 
 # Images decoded by one task, and batches decoded ahead of the engine.
 _TASK = 8
@@ -54,6 +56,7 @@ def feature_space(backbone: Backbone, part: TapPart, engine: str, precision: str
     height, width = backbone.canvas_size
     return Space(
         backbone=backbone.preset.name,
+        network=backbone.definition,
         weights=backbone.weights.hash,
         tap=str(part),
         views="1",
@@ -159,11 +162,10 @@ class FeatureSource:
 
     def _engine_of(self, parts: Sequence[TapPart]) -> Engine:
         backbone = self.backbone
-        height, width = backbone.canvas_size
         taps = hashlib.sha256("+".join(map(str, parts)).encode()).hexdigest()[:12]
         return make_engine(
             self.engine,
-            f"{backbone.preset.name}-{height}x{width}-{taps}-{backbone.weights.hash[:24]}",
+            f"{backbone.key}-{taps}",
             lambda: backbone.model_of(parts),
             self.precision,
             fall_back=self.falls_back,
@@ -195,15 +197,16 @@ class CanvasBatch:
 
 
 def canvas_batches(
-    read: Sequence[Callable[[], bytes]], size: tuple[int, int], batch: int = _BATCH
+    read: Sequence[Callable[[], bytes]], size: tuple[int, int], batch: int = 0
 ) -> Iterator[CanvasBatch]:
     """Decode images on all cores, a few batches ahead of whoever takes them.
 
     Args:
         read: gives the bytes of each image file, or raises UnreadableImageError.
         size: height and width of the canvas.
-        batch: images a batch.
+        batch: images a batch; 0 for 32 of usual size, and fewer large ones.
     """
+    batch = batch or max(1, min(_BATCH, _BATCH_PIXELS // (size[0] * size[1])))
     starts = iter(range(0, len(read), batch))
     waiting: deque[tuple[CanvasBatch, list[Future[None]]]] = deque()
     pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")

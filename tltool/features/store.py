@@ -95,6 +95,7 @@ class Space:
         precision: "float32" or "bfloat16".
         canvas: version of decoder and canvas, and the canvas size.
         engine: empty in float32, where engines agree to 1e-4; its name otherwise.
+        network: digest of how it is built and what happens to the pixels.
     """
 
     backbone: str
@@ -104,6 +105,7 @@ class Space:
     precision: str
     canvas: str
     engine: str = ""
+    network: str = ""
 
 
 @dataclass(frozen=True)
