@@ -92,7 +92,7 @@ def report_content(outcome: Outcome) -> ReportContent:
     rows = [
         ("Strategy", result.strategy),
         *((name[:1].upper() + name[1:], str(value)) for name, value in choices.items()),
-        ("Backbone", f"{preset.title}, {preset.parameters:,} parameters"),
+        ("Backbone", f"{preset.title}, {preset.parameters:,} parameters in all"),
         ("Features", ", ".join(str(part) for part in source.backbone.parts)),
         ("Input", "{}x{} pixels".format(*source.backbone.canvas_size)),
         ("Weights", weights.source),
