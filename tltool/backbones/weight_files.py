@@ -214,13 +214,10 @@ def _check_extras(left: Iterable[_Stored], path: Path, preset: BackbonePreset) -
 
 def _assign(layer: Any, stored: _Stored, path: Path, preset: BackbonePreset) -> None:
     called = "" if stored.name == layer.name else f" ({stored.name} in the file)"
-    if len(stored.arrays) != len(layer.weights):
-        raise _misfit(
-            path,
-            preset,
-            f"layer {layer.name}{called} has {len(layer.weights)} arrays, and "
-            f"{len(stored.arrays)} came",
-        )
+    expected, came = len(layer.weights), len(stored.arrays)
+    if came != expected:
+        what = f"layer {layer.name}{called} has {expected} arrays, and {came} came"
+        raise _misfit(path, preset, what)
     for name, variable, array in zip(
         weight_names(layer), layer.weights, stored.arrays, strict=True
     ):

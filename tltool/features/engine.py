@@ -30,7 +30,10 @@ class Engine(Protocol):
     name: str
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """From raw pixels `(n, height, width, 3)`, uint8, to outputs `(n, d)`, float32."""
+        """From raw pixels `(n, height, width, 3)` to outputs `(n, d)`, float32.
+
+        Pixels are of the type that the network takes: uint8, for every one that gives features.
+        """
 
 
 def choose_engine(engine: str) -> str:
