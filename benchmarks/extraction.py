@@ -45,7 +45,7 @@ def main() -> None:
 
     keras = import_keras()
     backbone = Backbone(options.backbone, options.weights)
-    size = backbone.canvas_size
+    size = backbone.input_size
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         listing = read_listing(options.data)

@@ -57,7 +57,7 @@ def main() -> None:
     random = np.random.default_rng(0)
     paths = sorted(options.data.rglob("*.jpg"))
     backbone = Backbone(options.backbone)
-    size = backbone.canvas_size
+    size = backbone.input_size
     photos = []
     for i in range(options.photos):
         made = (
@@ -69,10 +69,10 @@ def main() -> None:
     megabytes = np.mean([len(p) for p in photos]) / 1e6
     print(f"{len(photos)} photos of {SIZE[0]}x{SIZE[1]}, {megabytes:.1f} MB each")
 
-    used = decoding._SCALED_DECODING_MARGIN
+    used = decoding.SCALED_DECODING_MARGIN
     canvases = {}
     for margin in (10**6, *options.margins):
-        decoding._SCALED_DECODING_MARGIN = margin
+        decoding.SCALED_DECODING_MARGIN = margin
         started = time.perf_counter()
         canvases[margin] = np.stack([canvas(photo, size) for photo in photos])
         seconds = (time.perf_counter() - started) / len(photos)
@@ -89,7 +89,7 @@ def main() -> None:
             f"margin {margin}: {1e3 * seconds:6.1f} ms, features change by {all_of_them:.4f} "
             f"(sharp {sharp:.4f}, soft {soft:.4f}, most {change.max():.4f}){mark}"
         )
-    decoding._SCALED_DECODING_MARGIN = used
+    decoding.SCALED_DECODING_MARGIN = used
 
     with tempfile.TemporaryDirectory() as folder:
         for i in range(4 * len(photos)):  # different bytes: each goes through the network

@@ -47,7 +47,7 @@ def main() -> None:
             layers = "-".join(part.layer for part in backbone.parts)
             key = f"benchmark-{name}-{layers}-{backbone.weights.hash[:12]}"
             runs.append(make_engine(options.engine, key, lambda b=backbone: b.model))
-        size = backbone.canvas_size
+        size = backbone.input_size
         pixels = np.random.default_rng(0).integers(0, 256, (32, *size, 3), np.uint8)
         times: list[list[float]] = [[], []]
         for repetition in range(options.repetitions + 2):

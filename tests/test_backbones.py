@@ -232,7 +232,7 @@ def test_other_input_sizes():
             Backbone("cifar-resnet20", input_size=size)
     with pytest.raises(TltoolError, match="224x224 pixels alone"):
         Backbone("vgg16", "none", taps="decaf6", input_size=160)
-    assert Backbone("vgg16", "none", input_size=160).canvas_size == (160, 160)
+    assert Backbone("vgg16", "none", input_size=160).input_size == (160, 160)
 
 
 def test_model_reloads_with_keras_alone(tmp_path):

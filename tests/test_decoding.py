@@ -159,7 +159,7 @@ def test_canvas_is_antialiased_and_whole():
 def test_large_jpegs_are_decoded_smaller_and_look_the_same():
     large = Image.fromarray(picture(3, (2400, 1800)))
     data = encoded(large, "JPEG", quality=95)
-    side = decoding._SCALED_DECODING_MARGIN * 32
+    side = decoding.SCALED_DECODING_MARGIN * 32
     assert read_image(data, smallest_side=side).size[1] < 400
     direct = np.asarray(read_image(data).resize((32, 32), Image.Resampling.BILINEAR)).astype(int)
     assert np.abs(canvas(data, (32, 32)) - direct).mean() < 1

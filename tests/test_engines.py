@@ -30,7 +30,7 @@ def test_bfloat16_is_another_precision(engine, name):
     backbone = Backbone(name, None if name == "cifar-resnet20" else "none")
     if name != "cifar-resnet20":
         lively(backbone.network)
-    size = backbone.canvas_size
+    size = backbone.input_size
     pixels = np.random.default_rng(2).integers(0, 256, (4, *size, 3), np.uint8)
     exact_engine = make_engine(engine, f"bf16-{name}", lambda: backbone.model)
     exact = exact_engine(pixels)

@@ -130,7 +130,7 @@ class TestSeveralTaps:
             other.preset, preprocessing=replace(other.preset.preprocessing, channels="BGR")
         )
         spaces = [
-            extraction_module.feature_space(b, b.parts[0], "openvino", "float32")
+            extraction_module.feature_space(replace(source, backbone=b, engine="auto"), b.parts[0])
             for b in (first, other)
         ]
         assert spaces[0] != spaces[1]

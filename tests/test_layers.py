@@ -16,7 +16,7 @@ LAYERS = (
     ("_validation", "_cores", "_files", "_progress", "_keras"),
     ("_presets",),
     ("data", "backbones"),
-    ("features", "metrics", "similarity"),
+    ("features", "linear", "metrics", "similarity"),
     ("strategies", "evaluation", "doctor"),
     ("settings", "results"),
     ("runs", "report"),

@@ -1,69 +1,17 @@
-"""Heads against scikit-learn, folds against their rules, and the contract of every strategy."""
+"""Folds against their rules, and the contract of every strategy."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import class_folders
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from tltool import Backbone
+from tltool import Backbone, TltoolError
+from tltool._presets import views
 from tltool.data import Example, check_listing, read_listing, split_dataset
 from tltool.features import FeatureSource, FeatureStore
-from tltool.strategies import STRATEGIES
+from tltool.strategies import STRATEGIES, OffTheShelf
 from tltool.strategies.folds import stratified_folds
-from tltool.strategies.logistic import fit_logistic, fit_logistic_path
-from tltool.strategies.off_the_shelf import _falling
-
-
-def blobs(n, d, k, seed=0):
-    random = np.random.default_rng(seed)
-    targets = np.arange(n) % k
-    centres = random.normal(0, 1, (k, d))
-    scales = random.uniform(0.01, 30, d)
-    features = (centres[targets] + random.normal(0, 1.5, (n, d))) * scales + 5
-    return features.astype(np.float32), targets
-
-
-@pytest.mark.parametrize(("n", "d", "k"), [(400, 30, 5), (120, 300, 4), (300, 20, 2)])
-@pytest.mark.parametrize("C", [0.01, 1.0])
-def test_logistic_regression_is_scikit_learns(n, d, k, C):
-    features, targets = blobs(n, d, k)
-    reference = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=5000, tol=1e-10))
-    if k == 2:  # one weight vector w instead of -w/2 and w/2, whose squares sum to half of it
-        reference[-1].C = 2 * C
-    reference.fit(features.astype(np.float64), targets)
-    head = fit_logistic(features, targets, k, C)
-    new, _ = blobs(200, d, k, seed=1)
-    expected = reference.predict_proba(new.astype(np.float64))
-    np.testing.assert_allclose(head.predict_proba(new), expected, atol=2e-3)
-
-
-def test_path_comes_to_the_same_heads():
-    features, targets = blobs(300, 40, 4)
-    for value, head in zip(
-        (0.01, 0.1, 1.0), fit_logistic_path(features, targets, 4, (0.01, 0.1, 1.0)), strict=True
-    ):
-        direct = fit_logistic(features, targets, 4, value).predict_proba(features)
-        np.testing.assert_allclose(head.predict_proba(features), direct, atol=0.02)
-
-
-def test_constant_features_get_no_weight():
-    features, targets = blobs(100, 5, 2)
-    features[:, 2] = 7.25
-    head = fit_logistic(features, targets, 2, 1.0)
-    assert (head.kernel[2] == 0).all()
-    assert np.isfinite(head.predict_proba(features)).all()
-
-
-def test_probabilities_survive_large_scores():
-    from tltool.strategies import LinearHead
-
-    head = LinearHead(np.eye(3, dtype=np.float32) * 1e4, np.zeros(3, np.float32))
-    p = head.predict_proba(np.eye(3, dtype=np.float32))
-    np.testing.assert_allclose(p, np.eye(3), atol=1e-6)
 
 
 def examples(counts, together=()):
@@ -105,12 +53,6 @@ class TestFolds:
         assert stratified_folds(examples({"a": 20, "b": 1}), 5, 0).max() == 2
         assert stratified_folds(examples({"a": 2, "b": 1}), 5, 0).max() == 1
         assert stratified_folds(examples({"a": 1, "b": 1}), 5, 0) is None
-
-
-def test_falling():
-    assert _falling([0.5, 0.7, 0.6, 0.5])
-    assert not _falling([0.5, 0.7, 0.7, 0.6])
-    assert not _falling([0.7, 0.6])
 
 
 @pytest.fixture(scope="module")
@@ -165,4 +107,81 @@ def test_off_the_shelf_says_when_it_cannot_cross_validate(tmp_path, caplog):
         source = FeatureSource(Backbone("cifar-resnet20"), store)
         fitted = STRATEGIES["off-the-shelf"]().fit(source, data, seed=0)
     assert fitted.choices["folds"] == 0
-    assert "could not be chosen by cross-validation" in caplog.text
+    assert "nothing could be chosen by cross-validation" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def some_photos(tmp_path_factory):
+    """A checked, split data set of three classes, and the store that its features are in."""
+    root = tmp_path_factory.mktemp("off-the-shelf")
+    data, _ = check_listing(read_listing(class_folders(root / "photos", n=12)))
+    data, _ = split_dataset(data, seed=0, test=0.3, val=0.1)
+    with FeatureStore(root / "store") as store:
+        yield data, store
+
+
+@pytest.mark.parametrize(
+    ("shown", "classifier", "transforms"),
+    [
+        ("12", "lda", "sqrt,l2"),
+        ("10", "ridge", "l2,whiten"),
+        ("2", "svm", None),
+        ("augmented-3", "logistic-regression", "dropout"),
+    ],
+)
+def test_the_saved_model_does_what_was_evaluated(
+    some_photos, tmp_path, shown, classifier, transforms
+):
+    """Views, steps and head are all in the file, which Keras alone can load."""
+    import keras
+
+    from tltool.data import canvas
+
+    data, store = some_photos
+    backbone = Backbone("cifar-resnet20", taps="stage2:max,stage3:avg+max")
+    source = FeatureSource(backbone, store, views=views(shown))
+    fitted = OffTheShelf(classifier, transforms).fit(source, data, seed=0)
+    assert fitted.choices["classifier"] == classifier
+    fitted.build_model().save(tmp_path / "model.keras")
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    size = source.for_prediction().canvas_size
+    some = data.of("test")
+    pixels = np.stack([canvas(e.path.read_bytes(), size) for e in some])
+    np.testing.assert_allclose(
+        model.predict(pixels, verbose=0), fitted.predict_proba(some), atol=1e-3
+    )
+
+
+def test_fewer_folds_are_said(tmp_path):
+    root = class_folders(tmp_path / "photos", n=12)
+    for i in range(4, 12):
+        (root / "red" / f"{i}.png").unlink()
+    data, _ = check_listing(read_listing(root))
+    data, _ = split_dataset(data, seed=0, test=0.1, val=0.0)
+    with FeatureStore(tmp_path / "store") as store:
+        source = FeatureSource(Backbone("cifar-resnet20"), store)
+        fitted = OffTheShelf("lda").fit(source, data, seed=0)
+    assert fitted.choices["folds"] == 3
+    assert any("3 folds instead of 5" in note and "'red'" in note for note in fitted.notes)
+
+
+def test_features_that_never_vary_are_named(tmp_path, monkeypatch):
+    data, _ = check_listing(read_listing(class_folders(tmp_path / "photos", n=6)))
+    data, _ = split_dataset(data, seed=0, test=0.2, val=0.0)
+    backbone = Backbone("cifar-resnet20", taps="stage2,stage3")
+    with FeatureStore(tmp_path / "store") as store:
+        source = FeatureSource(backbone, store)
+        for dead, expected in ((slice(0, 32), "say nothing: stage2_block3_out:avg."), (..., "")):
+
+            def constant(examples, dead=dead, given=source.features):
+                found = given(examples)
+                found.values[(slice(None), dead) if dead is not ... else ...] = 0.5
+                return found
+
+            monkeypatch.setattr(FeatureSource, "features", lambda _, e, f=constant: f(e))
+            if expected:
+                assert expected in OffTheShelf("lda").fit(source, data, seed=0).notes[0]
+            else:
+                with pytest.raises(TltoolError, match=r"stage3_block3_out:avg.*the same for all"):
+                    OffTheShelf("lda").fit(source, data, seed=0)
+            monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""presets/*.toml -> frozen dataclasses: the facts about each backbone."""
+"""presets/*.toml -> frozen dataclasses: facts about backbones, view recipes, whole recipes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,16 @@ __all__ = [
     "BackbonePreset",
     "Preprocessing",
     "PublishedWeights",
+    "RandomCrops",
+    "Recipe",
+    "Views",
     "backbone_names",
     "backbone_preset",
     "packaged_weights",
+    "recipe",
+    "recipe_names",
+    "views",
+    "views_names",
 ]
 
 
@@ -148,12 +155,91 @@ class BackbonePreset:
         return {**self.blocks, **self.taps, **self.head_taps}
 
 
+@dataclass(frozen=True)
+class RandomCrops:
+    """How random views are drawn.
+
+    Args:
+        area: smallest and largest share of the image.
+        ratio: smallest and largest factor on the image's own width to height.
+        mirrored: probability of a mirror image.
+    """
+
+    area: tuple[float, float]
+    ratio: tuple[float, float]
+    mirrored: float
+
+
+@dataclass(frozen=True)
+class Views:
+    """Which pictures of an image the network is shown; their features are averaged.
+
+    Args:
+        name: as the user writes it, `12`, `augmented-16`.
+        title: in words.
+        source: where it is from.
+        whole: whether the whole image is one of them.
+        crops: places of crops of the network's input size.
+        mirrored: whether each comes mirrored, too.
+        canvas: side of the resized image to side of the network's input.
+        random: how seeded random views are drawn, instead of all these.
+        drawn: how many of those.
+        predict: for random views, which to use wherever nothing is learned.
+    """
+
+    name: str
+    title: str
+    source: str
+    whole: bool = False
+    crops: tuple[str, ...] = ()
+    mirrored: bool = False
+    canvas: tuple[int, int] = (1, 1)
+    random: RandomCrops | None = None
+    drawn: int = 0
+    predict: str = ""
+
+    @property
+    def count(self) -> int:
+        """How many views there are of an image."""
+        return self.drawn or (self.whole + len(self.crops)) * (1 + self.mirrored)
+
+    def canvas_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the resized image, for a network's input."""
+        larger, smaller = self.canvas
+        height, width = (round(side * larger / smaller) for side in input_size)
+        return height, width
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named combination of what off-the-shelf features can be set to; None leaves it open.
+
+    Args:
+        name: as the user writes it.
+        title: in words.
+        source: where it is from.
+        tap: feature layers, `decaf6`; `last3:avg+max` for the last three blocks of any backbone.
+        views: a view recipe.
+        transforms: steps between features and classifier.
+        classifier: a classifier, or "auto".
+    """
+
+    name: str
+    title: str
+    source: str
+    tap: str | None = None
+    views: str | None = None
+    transforms: str | None = None
+    classifier: str | None = None
+
+
+# Random views an image, at most: beyond it storing them costs more than it can bring.
+_MOST_DRAWN = 100
+
+
 def backbone_names() -> list[str]:
     """The names of all backbone presets, sorted."""
-    folder = resources.files("tltool.presets.backbones")
-    return sorted(
-        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
-    )
+    return _names("backbones")
 
 
 @cache
@@ -164,8 +250,64 @@ def backbone_preset(name: str) -> BackbonePreset:
         TltoolError: there is none; the sentence offers the nearest names.
     """
     check_option("backbone", name, backbone_names())
-    text = resources.files("tltool.presets.backbones").joinpath(f"{name}.toml").read_text("utf-8")
-    return _parse(name, tomllib.loads(text))
+    return _parse(name, _card("backbones", name))
+
+
+def views_names() -> list[str]:
+    """The names of all view recipes, `k` standing for a number."""
+    return ["augmented-k" if n == "augmented" else n for n in sorted(_names("views"), key=len)]
+
+
+@cache
+def views(name: str) -> Views:
+    """The view recipe of that name.
+
+    Raises:
+        TltoolError: there is none; the sentence names those there are.
+    """
+    stem, _, number = str(name).partition("-")
+    drawn = int(number) if number.isdecimal() and number.isascii() else 0
+    random = stem == "augmented"
+    if stem not in _names("views") or random != (1 <= drawn <= _MOST_DRAWN):
+        raise TltoolError(
+            f"Unknown --views {str(name)!r}: known are {', '.join(views_names())} (k from 1 to "
+            f"{_MOST_DRAWN}, such as augmented-16)."
+        )
+    card = _card("views", stem)
+    card |= {key: tuple(card[key]) for key in ("crops", "canvas") if key in card}
+    if random:
+        crops = card.pop("random")
+        drawing = RandomCrops(tuple(crops["area"]), tuple(crops["ratio"]), crops["mirrored"])
+        card |= {"random": drawing, "drawn": drawn}
+    return Views(name=f"{stem}-{drawn}" if random else stem, **card)
+
+
+def recipe_names() -> list[str]:
+    """The names of all recipes, sorted."""
+    return _names("recipes")
+
+
+@cache
+def recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        TltoolError: there is none; the sentence offers the nearest names.
+    """
+    check_option("--recipe", name, recipe_names())
+    return Recipe(name=name, **_card("recipes", name))
+
+
+def _names(folder: str) -> list[str]:
+    """The presets of a kind, sorted."""
+    files = resources.files(f"tltool.presets.{folder}").iterdir()
+    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
+
+
+def _card(folder: str, name: str) -> dict[str, Any]:
+    """What a preset's file holds."""
+    file = resources.files(f"tltool.presets.{folder}").joinpath(f"{name}.toml")
+    return tomllib.loads(file.read_text("utf-8"))
 
 
 def packaged_weights(preset: BackbonePreset) -> Path:

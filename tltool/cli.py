@@ -83,6 +83,23 @@ InputSize = Annotated[
         "backbone's own.",
     ),
 ]
+Tap = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Feature layers with an optional pooling (avg, max, avg+max, flatten), such as "
+        "stage3:max,avgpool, or last3:avg+max for the last three blocks; tltool backbones NAME "
+        "lists them. Default: the backbone's own.",
+    ),
+]
+ViewsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Pictures of an image that features are averaged over: 1 (whole), 2 (and its mirror "
+        "image), 10 (five crops and theirs), 12 (all of these), augmented-k. Default: 1.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No table, no progress bars.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and what is going on.")]
@@ -141,15 +158,32 @@ def adapt(
         ),
     ] = None,
     weights: Weights = None,
-    tap: Annotated[
+    tap: Tap = None,
+    input_size: InputSize = None,
+    views: ViewsOption = None,
+    classifier: Annotated[
         str | None,
         typer.Option(
-            metavar="NAMES",
-            help="Feature layers with an optional pooling (avg, max, avg+max, flatten), such as "
-            "stage3:max,avgpool; tltool backbones NAME lists them. Default: the backbone's own.",
+            metavar="NAME",
+            help="lda, ridge, logistic-regression, svm, or auto: cross-validated. Default: auto.",
         ),
     ] = None,
-    input_size: InputSize = None,
+    transforms: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEPS",
+            help="Steps before the classifier (sqrt, l2, standardise, dropout, whiten), such as "
+            "sqrt,l2; or none. Default: cross-validated.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Tap, views, transforms and classifier in one word: fast, recommended, "
+            "decaf6-svm and others; options beside it win.",
+        ),
+    ] = None,
     strategy: Annotated[str, typer.Option(help="How to adapt it.")] = "off-the-shelf",
     out: Annotated[
         Path | None,
@@ -193,6 +227,10 @@ def adapt(
         weights=weights,
         tap=tap,
         input_size=input_size,
+        views=views,
+        classifier=classifier,
+        transforms=transforms,
+        recipe=recipe,
         strategy=strategy,
         seed=seed,
         test=test,

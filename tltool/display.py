@@ -14,11 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from tltool._files import counted
+from tltool._presets import views
 from tltool.backbones.catalogue import BackboneEntry, BackbonePage
 from tltool.data import CheckReport, kinds_in_words
 from tltool.features import StoreInfo
 from tltool.metrics import METRIC_NAMES
-from tltool.results import Prediction, RunResult
+from tltool.results import Prediction, RunResult, best_of_each, choice_in_words
+from tltool.strategies import PENALTIES
 
 __all__ = [
     "print_backbone",
@@ -58,7 +60,17 @@ def print_result(result: RunResult) -> None:
     table.add_row("Found", f"{result.n_images:,} images of {len(result.labels)} classes{bad}")
     size = "{}x{} pixels".format(*result.input_size)
     table.add_row("Backbone", f"{result.backbone}, {', '.join(result.taps)}, {size}")
+    if result.views != "1":
+        table.add_row("Views", f"{result.views}: {views(result.views).title}")
     table.add_row("Strategy", result.strategy)
+    if result.choices:
+        table.add_row("Classifier", choice_in_words(result.choices))
+        if estimate := result.choices.get("estimate"):
+            table.add_row(
+                "Estimated before",
+                "{accuracy:.3f}   95 % interval {low:.3f} to {high:.3f}".format(**estimate)
+                + ", nested cross-validation without test images",
+            )
     table.add_row("Fitted on", f"{result.n_train:,} images ({result.n_val:,} for validation)")
     table.add_row("Tested on", f"{result.n_test:,} images")
     for name, interval in result.evaluation.metrics.items():
@@ -75,6 +87,27 @@ def print_result(result: RunResult) -> None:
     for note in result.notes:
         table.add_row("Note", escape(note))
     table.add_row("Run", escape(result.as_json()["run"]))
+    _print_rich(table)
+    tried = best_of_each(result.choices)
+    if len(tried) > 1:
+        typer.echo("")
+        _print_tried(tried)
+
+
+def _print_tried(tried: Sequence[dict[str, Any]]) -> None:
+    """The best value of each classifier and transforms, the most accurate first."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("Cross-validated", "Transforms", "Penalty", "Accuracy", "Log loss"):
+        numbers = heading in ("Accuracy", "Log loss")
+        table.add_column(heading, justify="right" if numbers else "left", no_wrap=True)
+    for row in tried:
+        table.add_row(
+            row["classifier"],
+            ", ".join(row["transforms"]) or "none",
+            f"{PENALTIES[row['classifier']]} {row['value']:g}",
+            f"{row['accuracy']:.3f}",
+            f"{row['log_loss']:.3f}",
+        )
     _print_rich(table)
 
 

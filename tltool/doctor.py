@@ -88,7 +88,7 @@ def examine(source: FeatureSource, examples: Sequence[Example]) -> tuple[Finding
     backbone = source.backbone
     if backbone.weights.seed is not None:
         return ()
-    height, width = backbone.canvas_size
+    height, width = backbone.input_size
     count = min(_IMAGES, max(_RESCALED // 2, _HELD_PIXELS // (height * width)))
     chosen = sorted({e.hash: e for e in examples}.values(), key=lambda e: e.hash)[:count]
     key = _key(backbone, chosen)
@@ -96,7 +96,7 @@ def examine(source: FeatureSource, examples: Sequence[Example]) -> tuple[Finding
     if known is None:
         readers = [lambda e=e: checked_bytes(e) for e in chosen]
         parts = []
-        for batch in canvas_batches(readers, backbone.canvas_size):
+        for batch in canvas_batches(readers, backbone.input_size):
             batch.refuse_unreadable(chosen)
             parts.append(batch.pixels)
         found = examine_pixels(

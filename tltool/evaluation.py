@@ -7,16 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tltool.metrics import METRICS
+from tltool.metrics import METRICS, wilson_interval
 
-__all__ = ["Evaluation", "Interval", "evaluate_predictions", "majority_class", "wilson_interval"]
+__all__ = ["Evaluation", "Interval", "evaluate_predictions", "majority_class"]
 
 _RESAMPLES = 1000
 _BLOCK = 100
 _LEVEL = (2.5, 97.5)
-
-# 97.5 % quantile of the normal distribution.
-_Z = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -84,18 +81,6 @@ def evaluate_predictions(
     np.add.at(confusion, (targets, probabilities.argmax(axis=1)), 1)
     baselines = {"majority_class": float(np.mean(targets == majority)), "chance": 1.0 / k}
     return Evaluation(n, metrics, majority, baselines, confusion)
-
-
-def wilson_interval(hits: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share.
-
-    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
-    """
-    share = hits / n
-    centre = share + _Z**2 / (2 * n)
-    half = _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    scale = 1 + _Z**2 / n
-    return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
 
 
 def majority_class(targets: Sequence[int] | np.ndarray, k: int) -> int:

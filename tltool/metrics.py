@@ -20,6 +20,7 @@ __all__ = [
     "log_loss",
     "macro_f1",
     "mean_class_accuracy",
+    "wilson_interval",
 ]
 
 # Bins of confidence of the expected calibration error (Guo et al. 2017 use 15).
@@ -27,6 +28,9 @@ _BINS = 15
 
 # Probabilities are kept this far from 0: the resolution of float32.
 _SMALLEST = float(np.finfo(np.float32).eps)
+
+# 97.5 % quantile of the normal distribution.
+_Z = 1.959963984540054
 
 
 def accuracy(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -103,6 +107,18 @@ METRIC_NAMES = {
         "distance of confidence from accuracy; lower is better",
     ),
 }
+
+
+def wilson_interval(hits: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share.
+
+    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
+    """
+    share = hits / n
+    centre = share + _Z**2 / (2 * n)
+    half = _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    scale = 1 + _Z**2 / n
+    return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
 
 
 def _by_class(values: np.ndarray, classes: np.ndarray, k: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ from tltool._files import printable
 from tltool.data import BadFile
 from tltool.doctor import Finding
 from tltool.evaluation import Evaluation
+from tltool.strategies import PENALTIES
 
-__all__ = ["Prediction", "RunResult"]
+__all__ = ["Prediction", "RunResult", "best_of_each", "choice_in_words"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class RunResult:
         backbone: the network.
         taps: its layers that the features come from.
         input_size: height and width in pixels of what it is given.
+        views: which pictures of an image it is shown.
         labels: the classes.
         n_train: images that the final classifier was fitted on, validation images included.
         n_val: how many of them are of the validation split.
@@ -35,6 +37,7 @@ class RunResult:
         warnings: what puts the figures in doubt, a sentence each.
         notes: what the checks left out or moved, a sentence each.
         findings: what was found of the backbone on these images.
+        choices: what was chosen on the way and by which figures, as JSON values.
     """
 
     run: Path
@@ -42,6 +45,7 @@ class RunResult:
     backbone: str
     taps: tuple[str, ...]
     input_size: tuple[int, int]
+    views: str
     labels: tuple[str, ...]
     n_train: int
     n_val: int
@@ -53,6 +57,7 @@ class RunResult:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    choices: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values; what `--json` prints."""
@@ -62,6 +67,8 @@ class RunResult:
             "backbone": self.backbone,
             "taps": list(self.taps),
             "input_size": list(self.input_size),
+            "views": self.views,
+            "choices": self.choices,
             "n_train": self.n_train,
             "n_val": self.n_val,
             "n_test": self.n_test,
@@ -89,3 +96,29 @@ class Prediction:
             "probability": probability,
             "top": [{"label": name, "probability": p} for name, p in self.top],
         }
+
+
+def choice_in_words(choices: dict[str, Any]) -> str:
+    """Which classifier was chosen: "lda, shrinkage 0.35, after sqrt, l2"."""
+    name = choices["classifier"]
+    steps = ", ".join(choices["transforms"])
+    value = f"{PENALTIES[name]} {choices[PENALTIES[name]]:g}"
+    return f"{name}, {value}" + (f", after {steps}" if steps else "")
+
+
+def best_of_each(choices: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of each classifier and transforms that were cross-validated, the best value's row.
+
+    Returns:
+        The rows, the most accurate first.
+    """
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in choices.get("cross_validation", ()):
+        key = (row["classifier"], *row["transforms"])
+        if key not in rows or _rank(row) > _rank(rows[key]):
+            rows[key] = row
+    return sorted(rows.values(), key=_rank, reverse=True)
+
+
+def _rank(row: dict[str, Any]) -> tuple[float, float]:
+    return row["accuracy"], -row["log_loss"]

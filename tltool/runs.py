@@ -17,7 +17,7 @@ from tltool._files import atomic_path, cache_folder, sha256_of, write_atomically
 from tltool._keras import import_keras
 from tltool._validation import TltoolError, nearest, storage_error
 from tltool.features import Engine, choose_engine, make_engine
-from tltool.strategies.linear_head import LinearHead
+from tltool.linear.linear_head import LinearHead
 
 if TYPE_CHECKING:
     import keras
@@ -190,6 +190,7 @@ class Run:
                 int(self.facts["canvas"]["height"]),
                 int(self.facts["canvas"]["width"]),
             )
+            self.n_views = int(self.facts["canvas"].get("views", 1))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TltoolError(
                 f"{self.folder} is a damaged run ({error}); copy it again from where it was made."

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tltool._files import printable
-from tltool._presets import backbone_names
+from tltool._presets import backbone_names, views
 from tltool._progress import progress
 from tltool._validation import TltoolError, check_int, check_option, nearest
 from tltool.backbones import Backbone, WeightsMissingError
@@ -33,12 +33,12 @@ from tltool.data import (
 )
 from tltool.doctor import Finding, examine, examine_probabilities
 from tltool.evaluation import Evaluation, evaluate_predictions, majority_class
-from tltool.features import FeatureSource, FeatureStore, canvas_batches
+from tltool.features import FeatureSource, FeatureStore, canvas_batches, feature_space
 from tltool.report import PACKAGES, Outcome, findings_in_words, render_report, report_content
 from tltool.results import Prediction, RunResult
 from tltool.runs import Predictor, Run, RunWriter
 from tltool.settings import AdaptSettings
-from tltool.strategies import STRATEGIES, FittedClassifier
+from tltool.strategies import FittedClassifier
 
 __all__ = ["adapt", "check", "evaluate", "predict"]
 
@@ -156,7 +156,9 @@ def adapt(
     for warning in warnings:
         _log.warning(warning)
     with FeatureStore(store) as kept:
-        source = FeatureSource(backbone, kept, chosen.engine, chosen.precision)
+        source = FeatureSource(
+            backbone, kept, chosen.engine, chosen.precision, views(str(chosen.views))
+        )
         facts = _settings_facts(data, chosen, source)
         folder = Path(out).expanduser() if out else _free_folder(data, backbone, facts)
         RunWriter.refuse_existing(folder, facts, force=force)
@@ -169,9 +171,12 @@ def adapt(
         _warn(findings, warnings)
         writer = RunWriter(folder, facts, force=force)
         with clock.phase("extract"):
-            source.features(dataset.examples)
+            source.for_prediction().features(dataset.examples)
+            if source.views.random:
+                source.features(dataset.of("train", "val"))
         with clock.phase("fit"):
-            fitted = STRATEGIES[chosen.strategy]().fit(source, dataset, seed=chosen.seed)
+            fitted = chosen.make_strategy().fit(source, dataset, seed=chosen.seed)
+            warnings.extend(fitted.notes)
         with clock.phase("evaluate"):
             probabilities, evaluation = _test(fitted, dataset, chosen.seed)
         sums = examine_probabilities(probabilities)
@@ -181,7 +186,9 @@ def adapt(
             strategy=chosen.strategy,
             backbone=backbone.preset.name,
             taps=tuple(tap.name for tap in backbone.taps),
-            input_size=backbone.canvas_size,
+            input_size=backbone.input_size,
+            views=source.views.name,
+            choices=fitted.choices,
             labels=dataset.labels,
             n_train=len(dataset.of("train", "val")),
             n_val=len(dataset.of("val")),
@@ -240,7 +247,7 @@ def evaluate(
         _log.warning(warning)
     with clock.phase("extract"):
         predictor = loaded.predictor(engine)
-        probabilities = _probabilities(predictor, loaded.canvas_size, examples)
+        probabilities = _probabilities(predictor, loaded, examples)
     with clock.phase("evaluate"):
         number = {label: i for i, label in enumerate(loaded.labels)}
         targets = np.array([number[e.label] for e in examples])
@@ -253,7 +260,8 @@ def evaluate(
         strategy=facts["strategy"],
         backbone=facts["backbone"],
         taps=tuple(facts.get("taps", ())),
-        input_size=loaded.canvas_size,
+        input_size=tuple(loaded.facts["input_size"]),
+        views=str(loaded.facts.get("views", "1")),
         labels=loaded.labels,
         n_train=facts["n_train"],
         n_val=facts["n_val"],
@@ -297,7 +305,7 @@ def predict(
     predictions = []
     readers = [lambda f=file: _bytes_of(f) for file in files]
     with progress("predicting", len(files)) as advance:
-        for batch in canvas_batches(readers, loaded.canvas_size):
+        for batch in canvas_batches(readers, loaded.canvas_size, views=loaded.n_views):
             bad.extend(BadFile(names[row], why) for row, why in batch.unreadable.items())
             kept = [i for i, row in enumerate(batch.rows) if row not in batch.unreadable]
             if kept:
@@ -337,7 +345,7 @@ def _choose_backbone(settings: AdaptSettings, warnings: list[str]) -> Backbone:
             warnings.append("The weights are random: figures tell what the bare network is worth.")
         return Backbone(settings.backbone, settings.weights, settings.seed, **layers)
     for option, value in (("--weights", settings.weights), ("--tap", settings.tap)):
-        if value not in (None, "imagenet"):
+        if value not in (None, "imagenet") and not str(value).startswith("last"):
             raise TltoolError(
                 f"{option} {value} needs --backbone to say of which network: one of "
                 f"{', '.join(backbone_names())}."
@@ -382,7 +390,7 @@ def _settings_facts(
         "backbone": source.backbone.preset.name,
         "weights": source.backbone.weights.hash,
         "tap": [str(part) for part in source.backbone.parts],
-        "input_size": list(source.backbone.canvas_size),
+        "input_size": list(source.backbone.input_size),
         "engine": source.engine,
     }
 
@@ -413,7 +421,8 @@ def _test(fitted: FittedClassifier, dataset: Dataset, seed: int) -> tuple[np.nda
 def _write_run(writer: RunWriter, outcome: Outcome) -> None:
     """Every file of the run; the last one says that it is whole."""
     dataset, backbone = outcome.dataset, outcome.source.backbone
-    height, width = backbone.canvas_size
+    shown = outcome.source.for_prediction()
+    height, width = shown.canvas_size
     examples = dataset.of("test")
     writer.write_labels(dataset.labels)
     writer.write_dataset((e.name, e.label, e.split, e.hash.hex()) for e in dataset.examples)
@@ -426,9 +435,9 @@ def _write_run(writer: RunWriter, outcome: Outcome) -> None:
         | {
             "classes": len(dataset.labels),
             "majority": outcome.result.evaluation.majority,
-            "canvas": {"height": height, "width": width},
+            "canvas": {"height": height, "width": width, "views": shown.views.count},
+            "features": {str(part): asdict(feature_space(shown, part)) for part in backbone.parts},
             "weights": {"source": backbone.weights.source, "sha256": backbone.weights.hash},
-            "choices": outcome.fitted.choices,
             "check": asdict(outcome.check),
             "splits": asdict(outcome.splits),
             "versions": {name: version(name) for name in PACKAGES}
@@ -476,13 +485,11 @@ def _examples_to_score(
     return examples, warnings
 
 
-def _probabilities(
-    predictor: Predictor, size: tuple[int, int], examples: Sequence[Example]
-) -> np.ndarray:
+def _probabilities(predictor: Predictor, run: Run, examples: Sequence[Example]) -> np.ndarray:
     readers = [lambda e=e: _bytes_of(e.path) for e in examples]
     parts = []
     with progress("predicting", len(examples)) as advance:
-        for batch in canvas_batches(readers, size):
+        for batch in canvas_batches(readers, run.canvas_size, views=run.n_views):
             batch.refuse_unreadable(examples)
             parts.append(predictor(batch.pixels))
             advance(len(batch.rows))

@@ -66,10 +66,10 @@ class Backbone:
         input_size: str | int | Sequence[int] | None = None,
     ) -> None:
         self.preset: BackbonePreset = backbone_preset(name)
-        self.canvas_size = check_input_size(self.preset, input_size)
+        self.input_size = check_input_size(self.preset, input_size)
         self.taps: tuple[Tap, ...] = parse_taps(self.preset, taps, self._kinds_of_layers)
         head = next((tap for tap in self.taps if tap.in_head), None)
-        if head and self.preset.fixed_head and self.canvas_size != self.preset.input_size:
+        if head and self.preset.fixed_head and self.input_size != self.preset.input_size:
             height, width = self.preset.input_size
             raise TltoolError(
                 f"--tap {head.name} lies in fully connected layers of {name}, which take images of "
@@ -91,7 +91,7 @@ class Backbone:
     @property
     def key(self) -> str:
         """Tells the network, its weights and its input size from all others; a file name."""
-        height, width = self.canvas_size
+        height, width = self.input_size
         name = f"{self.preset.name}-{height}x{width}-{self.definition}"
         return f"{name}-{self.weights.hash[:24]}"
 
@@ -120,7 +120,7 @@ class Backbone:
         if self.weights.seed is not None:
             keras.utils.set_random_seed(self.weights.seed)
         classes = self.preset.classes if self._with_head else None
-        network = build_network(self.preset, self.canvas_size, classes)
+        network = build_network(self.preset, self.input_size, classes)
         if self.weights.path is not None:
             read_weights(network, self.preset, self.weights.path)
             self.weights.refuse_changed()
@@ -140,7 +140,7 @@ class Backbone:
 
     def widths(self, parts: Sequence[TapPart]) -> list[int]:
         """How many numbers each part gives."""
-        shapes = {row.name: row.output_shape for row in layer_table(self.preset, self.canvas_size)}
+        shapes = {row.name: row.output_shape for row in layer_table(self.preset, self.input_size)}
         return [
             math.prod(shapes[p.layer]) if p.pooling == "flatten" else shapes[p.layer][-1]
             for p in parts

@@ -61,7 +61,7 @@ def moments_model(backbone: Backbone) -> keras.Model:
     """
     keras = import_keras()
 
-    network = build_network(backbone.preset, backbone.canvas_size, dtype="float32")
+    network = build_network(backbone.preset, backbone.input_size, dtype="float32")
     own = [layer for layer in backbone.network.layers if layer.weights]
     twins = [layer for layer in network.layers if layer.weights]
     for twin, layer in zip(twins, own, strict=False):  # classification layers come last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,8 @@ def parse_taps(
     Args:
         preset: the backbone.
         wanted: names of taps or Keras layers, each with an optional `:pooling`; in one text with
-            commas or one by one. None for the preset's own.
+            commas or one by one. `last3` stands for the last three blocks. None for the preset's
+            own.
         layers: gives, for every Keras layer, whether its output is one vector an image, and
             whether it lies among the classification layers; asked only for what the preset does
             not tell.
@@ -67,7 +69,7 @@ def parse_taps(
     if not isinstance(wanted, str | list | tuple):
         raise TltoolError(f"Taps are given as text, or as a list of texts, not as {wanted!r}.")
     names = wanted.split(",") if isinstance(wanted, str) else list(wanted)
-    names = [name.strip() for name in names]
+    names = [one for name in names for one in _expanded(preset, name.strip())]
     if not names or not all(names):
         raise TltoolError(
             f"--tap {','.join(names)!r} names no layer; expected names such as {preset.tap}."
@@ -79,6 +81,14 @@ def parse_taps(
             raise TltoolError(f"--tap names {tap.name} twice; name each layer once.")
         seen.add(tap.name)
     return tuple(taps)
+
+
+def _expanded(preset: BackbonePreset, text: str) -> list[str]:
+    """The names of the last blocks, where `last3` or `last3:max` asks for them."""
+    found = re.fullmatch(r"last([1-9]\d?)((?::.*)?)", text)
+    if found is None:
+        return [text]
+    return [name + found[2] for name in list(preset.blocks)[-int(found[1]) :]]
 
 
 def _parse(

@@ -2,7 +2,14 @@
 
 from tltool.data.checks import CheckReport, check_listing
 from tltool.data.dataset import Dataset, Example
-from tltool.data.decoding import CANVAS_VERSION, UnreadableImageError, canvas, read_image
+from tltool.data.decoding import (
+    CANVAS_VERSION,
+    SCALED_DECODING_MARGIN,
+    ImageData,
+    UnreadableImageError,
+    canvas,
+    read_image,
+)
 from tltool.data.inspection import Inspection, InspectionCache
 from tltool.data.listing import BadFile, Listing, kinds_in_words
 from tltool.data.readers import TableColumns, image_files, read_listing
@@ -10,10 +17,12 @@ from tltool.data.splits import SplitReport, check_shares, split_dataset
 
 __all__ = [
     "CANVAS_VERSION",
+    "SCALED_DECODING_MARGIN",
     "BadFile",
     "CheckReport",
     "Dataset",
     "Example",
+    "ImageData",
     "Inspection",
     "InspectionCache",
     "Listing",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ class Example:
         hash: SHA-256 of the file, 32 bytes.
         group: smallest hash among its near-duplicates; they share a split.
         split: "train", "val", "test", or "" as long as none is given.
+        pixels: `(height, width, 3)`, uint8, RGB, of an image that lies in no file.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class Example:
     hash: bytes
     group: bytes
     split: str = ""
+    pixels: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

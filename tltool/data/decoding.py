@@ -22,7 +22,17 @@ from PIL import (  # Pillow knows a format once its plugin is imported
     WebPImagePlugin,
 )
 
-__all__ = ["CANVAS_VERSION", "UnreadableImageError", "canvas", "read_image"]
+__all__ = [
+    "CANVAS_VERSION",
+    "SCALED_DECODING_MARGIN",
+    "ImageData",
+    "UnreadableImageError",
+    "canvas",
+    "read_image",
+]
+
+ImageData = bytes | np.ndarray
+"""An image file's bytes, or pixels `(height, width, 3)`, uint8, RGB."""
 
 # Part of every stored feature's key: raise it when any pixel of any canvas may change.
 CANVAS_VERSION = "whole-bilinear-1"
@@ -31,7 +41,7 @@ CANVAS_VERSION = "whole-bilinear-1"
 MAX_PIXELS = 178_956_970
 
 # A JPEG is decoded at a reduced scale only as long as its sides stay this many times the canvas.
-_SCALED_DECODING_MARGIN = 6
+SCALED_DECODING_MARGIN = 6
 
 _FORMATS = (
     JpegImagePlugin.JpegImageFile.format,
@@ -52,11 +62,11 @@ class UnreadableImageError(ValueError):
     """A file's bytes give no image; the text says why in a few words, without the file's name."""
 
 
-def canvas(data: bytes, size: tuple[int, int]) -> np.ndarray:
+def canvas(data: ImageData, size: tuple[int, int]) -> np.ndarray:
     """The pixels that a backbone sees of an image: all of it, resized with antialiasing.
 
     Args:
-        data: the bytes of an image file.
+        data: the bytes of an image file, or its pixels.
         size: height and width in pixels.
 
     Returns:
@@ -68,18 +78,18 @@ def canvas(data: bytes, size: tuple[int, int]) -> np.ndarray:
         UnreadableImageError: the bytes hold no readable image.
     """
     height, width = size
-    side = _SCALED_DECODING_MARGIN * max(size)
+    side = SCALED_DECODING_MARGIN * max(size)
     image = read_image(data, smallest_side=side)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image)
 
 
-def read_image(data: bytes, smallest_side: int = 0) -> Image.Image:
+def read_image(data: ImageData, smallest_side: int = 0) -> Image.Image:
     """Decode an image file in full: upright by its EXIF orientation, alpha laid on white.
 
     Args:
-        data: the bytes of the file. Of animations the first frame counts.
+        data: the bytes of the file, of animations the first frame counts; or the pixels.
         smallest_side: a JPEG may be decoded at 1/2, 1/4 or 1/8 scale (the steps between too) as
             long as both sides keep this many pixels; 0 for full size.
 
@@ -89,6 +99,8 @@ def read_image(data: bytes, smallest_side: int = 0) -> Image.Image:
     Raises:
         UnreadableImageError: the bytes hold no readable image.
     """
+    if isinstance(data, np.ndarray):
+        return Image.fromarray(data)
     if not data:
         raise UnreadableImageError("is empty (0 bytes)")
     if data[:3] == b"\xff\xd8\xff":

@@ -7,8 +7,9 @@ from tltool.features.extraction import (
     FeatureSource,
     canvas_batches,
     checked_bytes,
+    feature_space,
 )
-from tltool.features.store import FeatureStore, StoreInfo
+from tltool.features.store import FeatureStore, Space, StoreInfo
 
 __all__ = [
     "CanvasBatch",
@@ -16,9 +17,11 @@ __all__ = [
     "FeatureSource",
     "FeatureStore",
     "Features",
+    "Space",
     "StoreInfo",
     "canvas_batches",
     "checked_bytes",
     "choose_engine",
+    "feature_space",
     "make_engine",
 ]

@@ -6,18 +6,33 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tltool._cores import cores
+from tltool._keras import import_keras
+from tltool._presets import Views, views
 from tltool._progress import progress
 from tltool._validation import TltoolError, check_option, storage_error
 from tltool.backbones import Backbone, TapPart
-from tltool.data import CANVAS_VERSION, Example, UnreadableImageError, canvas
+from tltool.backbones.views import RANDOM_VERSION, random_views, views_model
+from tltool.data import (
+    CANVAS_VERSION,
+    SCALED_DECODING_MARGIN,
+    Example,
+    ImageData,
+    UnreadableImageError,
+    canvas,
+    read_image,
+)
 from tltool.features.engine import PRECISIONS, Engine, choose_engine, make_engine
 from tltool.features.store import FeatureStore, Space
+
+if TYPE_CHECKING:
+    import keras
 
 __all__ = [
     "CanvasBatch",
@@ -28,13 +43,16 @@ __all__ = [
     "feature_space",
 ]
 
-# Images a batch, and pixels: 32 images of Inception's size.
+# Views a batch, and pixels: 32 images of Inception's size.
 _BATCH = 32
 _BATCH_PIXELS = 32 * 299 * 299
 
 # Images decoded by one task, and batches decoded ahead of the engine.
 _TASK = 8
 _AHEAD = 3
+
+# Rows read from the store at once where views are averaged.
+_READ = 256
 
 
 @dataclass(frozen=True)
@@ -51,18 +69,20 @@ class Features:
     computed: int
 
 
-def feature_space(backbone: Backbone, part: TapPart, engine: str, precision: str) -> Space:
-    """Where features of a backbone are kept; `engine` counts only where engines differ."""
-    height, width = backbone.canvas_size
+def feature_space(source: FeatureSource, part: TapPart) -> Space:
+    """Where features are kept; the engine counts only where engines differ."""
+    backbone, shown = source.backbone, source.views
+    height, width = source.canvas_size
+    canvases = f"{CANVAS_VERSION}-{height}x{width}"
     return Space(
         backbone=backbone.preset.name,
         network=backbone.definition,
         weights=backbone.weights.hash,
         tap=str(part),
-        views="1",
-        precision=precision,
-        canvas=f"{CANVAS_VERSION}-{height}x{width}",
-        engine="" if precision == "float32" else engine,
+        views=shown.name,
+        precision=source.precision,
+        canvas=f"{canvases}-random{RANDOM_VERSION}" if shown.random else canvases,
+        engine="" if source.precision == "float32" else source.engine,
     )
 
 
@@ -76,6 +96,8 @@ class FeatureSource:
         engine: "auto", "keras" or "openvino".
         precision: "float32", or "bfloat16": faster on processors that have it, and features are
             up to a tenth off.
+        views: which pictures of an image the backbone is shown; the whole image alone where
+            nothing else is said.
 
     `engine` then holds the one that was chosen, and `falls_back` whether it was left to tltool.
 
@@ -87,6 +109,7 @@ class FeatureSource:
     store: FeatureStore
     engine: str = "auto"
     precision: str = "float32"
+    views: Views = field(default_factory=lambda: views("1"))
     falls_back: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -94,17 +117,63 @@ class FeatureSource:
         object.__setattr__(self, "falls_back", self.engine == "auto")
         object.__setattr__(self, "engine", choose_engine(self.engine))
 
-    def features(self, examples: Sequence[Example]) -> Features:
-        """Features of images: from the store where it has them, through the network otherwise.
+    @property
+    def canvas_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the canvas that views are cut out of."""
+        return self.views.canvas_size(self.backbone.input_size)
 
-        Each batch is stored as soon as it is computed, so an interrupted extraction goes on where
-        it stopped. Identical images are computed once, and the network is built only if an image
-        needs it.
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many features each part of the taps gives."""
+        return tuple(self.backbone.widths(self.backbone.parts))
+
+    def for_prediction(self) -> FeatureSource:
+        """The same with views that follow from the image alone, where these are random."""
+        return replace(self, views=views(self.views.predict)) if self.views.random else self
+
+    def model(self) -> keras.Model:
+        """From canvases `(n, *canvas_size, 3)`, uint8, to features `(n, d)`, float32.
+
+        Raises:
+            ValueError: the views are random.
+        """
+        if self.views.random:
+            raise ValueError("random views are for training; take those of for_prediction()")
+        if self.views.count == 1:
+            return self.backbone.model
+        keras = import_keras()
+        model = self._network(self.backbone.parts)
+        mean = keras.ops.mean(model.output, axis=1)
+        return keras.Model(model.input, mean, name=self.backbone.model.name + "_views")
+
+    def features(self, examples: Sequence[Example]) -> Features:
+        """Features of images, averaged over their views.
+
+        They come from the store where it has them, through the network otherwise. Each batch is
+        stored as soon as it is computed, so an interrupted extraction goes on where it stopped.
+        Identical images are computed once, and the network is built only if an image needs it.
 
         Raises:
             TltoolError: a file that changed or went since it was checked, a store that cannot be
                 written, a network that gives no finite numbers.
         """
+
+        def averaged(space: int) -> np.ndarray:
+            chunks = [examples[i : i + _READ] for i in range(0, len(examples), _READ)]
+            return np.concatenate([self._read(space, chunk).mean(axis=1) for chunk in chunks])
+
+        found, computed = self._all_parts(examples, averaged)
+        return Features(np.hstack(found), computed)
+
+    def each_view(self, examples: Sequence[Example]) -> np.ndarray:
+        """Features of every view `(n, n_views, d)`, float32; otherwise as `features`."""
+        found, _ = self._all_parts(examples, lambda space: self._read(space, examples))
+        return np.concatenate(found, axis=2)
+
+    def _all_parts(
+        self, examples: Sequence[Example], read: Callable[[int], np.ndarray]
+    ) -> tuple[list[np.ndarray], int]:
+        """What is read of each part, and how many images went through the network."""
         spaces = {part: self._space(part) for part in self.backbone.parts}
         computed = 0
         while True:  # a second time only where another process pruned the store meanwhile
@@ -112,15 +181,17 @@ class FeatureSource:
                 self._extract(images, {part: spaces[part] for part in lacking})
                 computed += len(images)
             try:
-                found = [
-                    self.store.read(space, [e.hash for e in examples]) for space in spaces.values()
-                ]
+                return [read(space) for space in spaces.values()], computed
             except KeyError:
                 continue
-            return Features(found[0] if len(found) == 1 else np.hstack(found), computed)
+
+    def _read(self, space: int, examples: Sequence[Example]) -> np.ndarray:
+        """Stored features `(n, n_views, d)` of one part."""
+        stored = self.store.read(space, [e.hash for e in examples])
+        return stored.reshape(len(examples), self.views.count, -1)
 
     def _space(self, part: TapPart) -> int:
-        return self.store.space_id(feature_space(self.backbone, part, self.engine, self.precision))
+        return self.store.space_id(feature_space(self, part))
 
     def _missing(
         self, examples: Sequence[Example], spaces: Mapping[TapPart, int]
@@ -144,11 +215,22 @@ class FeatureSource:
         run = self._engine_of(parts)
         widths = self.backbone.widths(parts) if len(parts) > 1 else [0]
         ends = np.cumsum(widths)[:-1]
+        shown, size = self.views, self.backbone.input_size
         readers = [lambda e=e: checked_bytes(e) for e in examples]
+        if shown.random:
+            margin = SCALED_DECODING_MARGIN * max(size)
+
+            def draw(row: int, data: ImageData) -> np.ndarray:
+                image = read_image(data, smallest_side=margin)
+                return random_views(image, shown, size, examples[row].hash)
+
+            batches = canvas_batches(readers, size, views=shown.count, draw=draw)
+        else:
+            batches = canvas_batches(readers, self.canvas_size, views=shown.count)
         with progress("extracting", len(examples)) as advance:
-            for batch in canvas_batches(readers, self.backbone.canvas_size):
+            for batch in batches:
                 batch.refuse_unreadable(examples)
-                vectors = run(batch.pixels)
+                vectors = run(batch.pixels).reshape(len(batch.rows), shown.count, -1)
                 if not np.isfinite(vectors).all():
                     raise TltoolError(
                         f"The network gives features that are no finite numbers, first for "
@@ -156,20 +238,26 @@ class FeatureSource:
                         "again."
                     )
                 hashes = [examples[row].hash for row in batch.rows]
-                for part, values in zip(parts, np.split(vectors, ends, axis=1), strict=True):
+                for part, values in zip(parts, np.split(vectors, ends, axis=2), strict=True):
                     self.store.write(spaces[part], dict(zip(hashes, values, strict=True)))
                 advance(len(batch.rows))
 
     def _engine_of(self, parts: Sequence[TapPart]) -> Engine:
-        backbone = self.backbone
+        """What runs the network on canvases, or on random views one by one."""
         taps = hashlib.sha256("+".join(map(str, parts)).encode()).hexdigest()[:12]
+        plain = self.views.random or self.views.count == 1
+        shown = "" if plain else f"-views{self.views.name}"
         return make_engine(
             self.engine,
-            f"{backbone.key}-{taps}",
-            lambda: backbone.model_of(parts),
+            f"{self.backbone.key}-{taps}{shown}",
+            lambda: self.backbone.model_of(parts) if plain else self._network(parts),
             self.precision,
             fall_back=self.falls_back,
         )
+
+    def _network(self, parts: Sequence[TapPart]) -> keras.Model:
+        """From canvases to features of every view `(n, n_views, d)`."""
+        return views_model(self.backbone.model_of(parts), self.views, self.canvas_size)
 
 
 @dataclass(frozen=True)
@@ -178,7 +266,8 @@ class CanvasBatch:
 
     Args:
         rows: their positions in the sequence that was asked for.
-        pixels: `(n, height, width, 3)`, uint8; undefined where an image is unreadable.
+        pixels: `(n, height, width, 3)`, uint8, or the random views of all images one after the
+            other; undefined where an image is unreadable.
         unreadable: position to reason, for those that gave no image.
     """
 
@@ -197,30 +286,42 @@ class CanvasBatch:
 
 
 def canvas_batches(
-    read: Sequence[Callable[[], bytes]], size: tuple[int, int], batch: int = 0
+    read: Sequence[Callable[[], ImageData]],
+    size: tuple[int, int],
+    batch: int = 0,
+    *,
+    views: int = 1,
+    draw: Callable[[int, ImageData], np.ndarray] | None = None,
 ) -> Iterator[CanvasBatch]:
     """Decode images on all cores, a few batches ahead of whoever takes them.
 
     Args:
-        read: gives the bytes of each image file, or raises UnreadableImageError.
+        read: gives the bytes or pixels of each image, or raises UnreadableImageError.
         size: height and width of the canvas.
-        batch: images a batch; 0 for 32 of usual size, and fewer large ones.
+        batch: images a batch; 0 for 32 of usual size, and fewer of large ones or of many views.
+        views: of each image, that the network will see at once.
+        draw: makes the views `(views, *size, 3)` of the image of that position; None for one
+            canvas an image.
     """
-    batch = batch or max(1, min(_BATCH, _BATCH_PIXELS // (size[0] * size[1])))
+    batch = batch or max(1, min(_BATCH, _BATCH_PIXELS // (size[0] * size[1])) // views)
     starts = iter(range(0, len(read), batch))
     waiting: deque[tuple[CanvasBatch, list[Future[None]]]] = deque()
     pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
+    pictures = 1 if draw is None else views
 
     def decode(batch: CanvasBatch, places: range) -> None:
         for place in places:
+            row = batch.rows[place]
             try:
-                batch.pixels[place] = canvas(read[batch.rows[place]](), size)
+                data = read[row]()
+                made = canvas(data, size) if draw is None else draw(row, data)
+                batch.pixels[place * pictures : (place + 1) * pictures] = made
             except UnreadableImageError as error:
-                batch.unreadable[batch.rows[place]] = str(error)
+                batch.unreadable[row] = str(error)
 
     def submit(start: int) -> None:
         rows = range(start, min(start + batch, len(read)))
-        empty = CanvasBatch(rows, np.empty((len(rows), *size, 3), np.uint8), {})
+        empty = CanvasBatch(rows, np.empty((len(rows) * pictures, *size, 3), np.uint8), {})
         places = range(len(rows))
         tasks = [
             pool.submit(decode, empty, places[i : i + _TASK]) for i in range(0, len(rows), _TASK)
@@ -241,12 +342,17 @@ def canvas_batches(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def checked_bytes(example: Example) -> bytes:
+def checked_bytes(example: Example) -> ImageData:
     """The file's bytes, once they are those that were checked: features are kept by hash.
+
+    Returns:
+        The pixels themselves, of an image that lies in no file.
 
     Raises:
         TltoolError: they are others now, or cannot be read.
     """
+    if example.pixels is not None:
+        return example.pixels
     try:
         data = example.path.read_bytes()
     except OSError as error:

@@ -14,7 +14,7 @@ from tltool._files import counted
 from tltool.data import CheckReport, Dataset, SplitReport, kinds_in_words
 from tltool.features import FeatureSource
 from tltool.report.html import Mistake, ReportContent
-from tltool.results import RunResult
+from tltool.results import RunResult, choice_in_words
 from tltool.settings import AdaptSettings
 from tltool.strategies import FittedClassifier
 
@@ -88,13 +88,22 @@ def report_content(outcome: Outcome) -> ReportContent:
     ]
     preset, weights = source.backbone.preset, source.backbone.weights
     origin = preset.weights
-    choices = {k: v for k, v in outcome.fitted.choices.items() if k != "cross_validation"}
+    choices = outcome.fitted.choices
+    estimate = choices["estimate"]
     rows = [
         ("Strategy", result.strategy),
-        *((name[:1].upper() + name[1:], str(value)) for name, value in choices.items()),
+        ("Classifier", choice_in_words(choices)),
+        ("Temperature", f"{choices['temperature']:.3g}"),
+        ("Cross-validation", f"{choices['folds']} folds" if choices["folds"] else "none"),
+        *(
+            [("Estimated accuracy", "{accuracy:.3f} ({low:.3f} to {high:.3f})".format(**estimate))]
+            if estimate
+            else []
+        ),
         ("Backbone", f"{preset.title}, {preset.parameters:,} parameters in all"),
         ("Features", ", ".join(str(part) for part in source.backbone.parts)),
-        ("Input", "{}x{} pixels".format(*source.backbone.canvas_size)),
+        ("Input", "{}x{} pixels".format(*source.backbone.input_size)),
+        ("Views", f"{source.views.name}: {source.views.title}"),
         ("Weights", weights.source),
         *([("Weights from", f"{origin.source}; {origin.licence}")] if weights.published else []),
         ("Weights SHA-256", weights.hash),

@@ -3,39 +3,61 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from tltool._cores import cores
-from tltool._progress import progress
+from tltool._files import counted
+from tltool._validation import TltoolError, check_option
 from tltool.data import Dataset, Example
 from tltool.features import FeatureSource
+from tltool.linear import (
+    CLASSIFIERS,
+    Candidate,
+    Choice,
+    Problem,
+    check_transforms,
+    choose,
+    fit_candidate,
+)
+from tltool.metrics import wilson_interval
 from tltool.strategies.folds import stratified_folds
-from tltool.strategies.logistic import fit_logistic, fit_logistic_path
 from tltool.strategies.strategy import FittedClassifier
 
-__all__ = ["OffTheShelf"]
+__all__ = ["CLASSIFIER_OPTIONS", "PENALTIES", "OffTheShelf"]
 
 _log = logging.getLogger(__name__)
 
+CLASSIFIER_OPTIONS = ("auto", *CLASSIFIERS)
+
+PENALTIES = {"lda": "shrinkage", "ridge": "alpha", "logistic-regression": "C", "svm": "C"}
+"""What the value that is chosen of each classifier is called."""
+
+# What is tried where no transforms are named.
+_CHAINS = (("standardise",), ("l2",), ("sqrt", "l2"), ("dropout",))
+
 # Where no folds can be made: the middle of what was chosen on data sets where they can.
-_DEFAULT_C = 0.1
+_DEFAULTS = {"lda": 0.65, "ridge": 1.0, "logistic-regression": 0.1, "svm": 0.001}
+_DEFAULT = "logistic-regression"
 
 
 class OffTheShelf:
-    """Logistic regression on stored features.
+    """A linear classifier on stored features.
 
-    C is the value with the highest cross-validated accuracy on train and validation images
-    together (of equals, the one with the lowest log loss); the head is then fitted on all of
-    them. The values are tried upwards, until accuracy has fallen twice in a row.
+    Classifier, transforms and penalty are those with the highest cross-validated accuracy on
+    train and validation images together (of equals, with the lowest log loss); scores are divided
+    by the temperature that calibrates them on the images held out. The head is then fitted on all
+    of them.
 
     Args:
-        values: of C, ascending.
+        classifier: "lda", "ridge", "logistic-regression" or "svm"; "auto" to choose among them.
+        transforms: steps between features and classifier, such as "sqrt,l2"; None to choose.
         folds: of the cross-validation; fewer where a class has fewer images.
+
+    Raises:
+        TltoolError: an unknown classifier or step.
 
     Source: Donahue et al., "DeCAF", 2013, https://arxiv.org/abs/1310.1531; Razavian et al.,
     "CNN Features off-the-shelf", 2014, https://arxiv.org/abs/1403.6382
@@ -45,85 +67,131 @@ class OffTheShelf:
 
     def __init__(
         self,
-        values: Sequence[float] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        classifier: str = "auto",
+        transforms: str | Sequence[str] | None = None,
         folds: int = 5,
     ) -> None:
-        self.values = values
+        check_option("--classifier", classifier, CLASSIFIER_OPTIONS)
+        self.classifiers = CLASSIFIERS if classifier == "auto" else (classifier,)
+        self.chains = _CHAINS if transforms is None else (check_transforms(transforms),)
         self.folds = folds
 
-    def fit(self, source: FeatureSource, dataset: Dataset, *, seed: int) -> FittedClassifier:
+    def fit(
+        self,
+        source: FeatureSource,
+        dataset: Dataset,
+        *,
+        seed: int,
+        weights: np.ndarray | None = None,
+    ) -> FittedClassifier:
         """See `Strategy.fit`."""
         examples = dataset.of("train", "val")
-        features = source.features(examples).values
-        targets = dataset.targets(examples)
-        n_classes = len(dataset.labels)
+        shown = source.for_prediction()
+        problem = Problem(
+            shown.features(examples).values,
+            dataset.targets(examples),
+            len(dataset.labels),
+            source.widths,
+            weights,
+            source.each_view(examples) if source.views.random else None,
+        )
+        notes = _constant_features(problem.features, source)
         folds = stratified_folds(examples, self.folds, seed)
         if folds is None:
-            _log.warning(
-                "Every class has a single image to fit on, so the regularisation could not be "
-                "chosen by cross-validation; C = %g was taken.",
-                _DEFAULT_C,
+            candidate = self._default()
+            notes.append(
+                "Every class has a single image to fit on, so nothing could be chosen by "
+                f"cross-validation; {candidate.classifier} with {PENALTIES[candidate.classifier]} "
+                f"= {candidate.value:g} was taken."
             )
-            table: list[dict[str, float]] = []
-            chosen = _DEFAULT_C
+            choices = _choices(candidate, 1.0, 0)
         else:
-            table = self._cross_validate(features, targets, n_classes, folds)
-            chosen = max(table, key=lambda row: (row["accuracy"], -row["log_loss"]))["C"]
-        with threadpool_limits(1):  # measured: quicker than two for all but the widest features
-            head = fit_logistic(features, targets, n_classes, chosen)
-        choices: dict[str, Any] = {
-            "classifier": "logistic regression",
-            "C": chosen,
-            "folds": 0 if folds is None else int(folds.max()) + 1,
-            "cross_validation": table,
-        }
+            notes += _fewer_folds(examples, folds, self.folds)
+            choice = choose(problem, folds, self.classifiers, self.chains)
+            candidate = choice.chosen.candidate
+            choices = _choices(candidate, choice.chosen.temperature, int(folds.max()) + 1, choice)
+        for note in notes:
+            _log.warning(note)
+        classifier = fit_candidate(problem, candidate, choices["temperature"])
 
         def predict_proba(wanted: Sequence[Example]) -> np.ndarray:
-            return head.predict_proba(source.features(wanted).values)
+            return classifier.predict_proba(shown.features(wanted).values)
 
         return FittedClassifier(
-            dataset.labels, lambda: head.on(source.backbone.model), predict_proba, choices
+            dataset.labels,
+            lambda: classifier.on(shown.model()),
+            predict_proba,
+            choices,
+            tuple(notes),
         )
 
-    def _cross_validate(
-        self, features: np.ndarray, targets: np.ndarray, n_classes: int, folds: np.ndarray
-    ) -> list[dict[str, float]]:
-        """Accuracy and log loss of each value that was tried, over all held-out images."""
-        count = int(folds.max()) + 1
-        paths = [
-            fit_logistic_path(features[folds != f], targets[folds != f], n_classes, self.values)
-            for f in range(count)
-        ]
-        table: list[dict[str, float]] = []
-        n = len(targets)
-
-        def score(fold: int) -> tuple[int, float]:
-            """Right answers and summed log loss on a fold, for the next value."""
-            held_out = folds == fold
-            probabilities = next(paths[fold]).predict_proba(features[held_out])
-            truth = targets[held_out]
-            right = probabilities[np.arange(len(truth)), truth]
-            losses = -np.log(np.maximum(right, np.finfo(np.float32).eps))
-            return int((probabilities.argmax(axis=1) == truth).sum()), float(losses.sum())
-
-        # A core a fold: within one, a second thread would mostly wait for the first.
-        n_cores = cores()
-        with (
-            threadpool_limits(max(1, n_cores // count)),
-            ThreadPoolExecutor(min(n_cores, count)) as pool,
-            progress("fitting", len(self.values) * count) as advance,
-        ):
-            for value in self.values:
-                hits, losses = 0, 0.0
-                for right, loss in pool.map(score, range(count)):
-                    hits, losses = hits + right, losses + loss
-                    advance(1)
-                table.append({"C": value, "accuracy": hits / n, "log_loss": losses / n})
-                if _falling([row["accuracy"] for row in table]):
-                    break
-        return table
+    def _default(self) -> Candidate:
+        """What is taken where there is nothing to choose by."""
+        name = _DEFAULT if _DEFAULT in self.classifiers else self.classifiers[0]
+        return Candidate(name, self.chains[0], _DEFAULTS[name])
 
 
-def _falling(figures: Sequence[float]) -> bool:
-    """Whether the last two figures each fell below the one before."""
-    return len(figures) >= 3 and figures[-3] > figures[-2] > figures[-1]
+def _choices(
+    candidate: Candidate, temperature: float, folds: int, choice: Choice | None = None
+) -> dict[str, Any]:
+    """What was chosen and by which figures, as JSON values."""
+    estimate = None
+    if choice is not None and choice.nested is not None and choice.nested_hits is not None:
+        low, high = wilson_interval(int(choice.nested_hits.sum()), len(choice.nested_hits))
+        estimate = {"accuracy": choice.nested, "low": low, "high": high}
+    return {
+        "classifier": candidate.classifier,
+        "transforms": list(candidate.transforms),
+        PENALTIES[candidate.classifier]: candidate.value,
+        "temperature": temperature,
+        "folds": folds,
+        "estimate": estimate,
+        "cross_validation": [
+            {
+                "classifier": scored.candidate.classifier,
+                "transforms": list(scored.candidate.transforms),
+                "value": scored.candidate.value,
+                "accuracy": scored.accuracy,
+                "log_loss": scored.log_loss,
+                "temperature": scored.temperature,
+            }
+            for scored in (choice.table if choice else ())
+        ],
+    }
+
+
+def _constant_features(features: np.ndarray, source: FeatureSource) -> list[str]:
+    """Taps of which nothing varies are named; where no tap is left, nothing can be learned.
+
+    Raises:
+        TltoolError: all features are constant.
+    """
+    varies = np.ptp(features, axis=0) > 0
+    ends = np.cumsum(source.widths)[:-1]
+    dead = [
+        str(part)
+        for part, columns in zip(source.backbone.parts, np.split(varies, ends), strict=True)
+        if not columns.any()
+    ]
+    if not varies.any():
+        raise TltoolError(
+            f"The features {', '.join(dead)} of {source.backbone.preset.name} are the same for "
+            f"all {len(features)} images, so nothing can be told apart by them; look at the "
+            "images, or choose another --tap."
+        )
+    if dead:
+        return [f"Features that are the same for all images say nothing: {', '.join(dead)}."]
+    return []
+
+
+def _fewer_folds(examples: Sequence[Example], folds: np.ndarray, wanted: int) -> list[str]:
+    """That there are fewer folds than usual, and why."""
+    count = int(folds.max()) + 1
+    if count >= wanted:
+        return []
+    sizes = Counter(label for label, _ in {(e.label, e.group) for e in examples})
+    smallest = min(sizes, key=lambda label: (sizes[label], label))
+    return [
+        f"Cross-validation has {count} folds instead of {wanted}, because class {smallest!r} has "
+        f"{counted(sizes[smallest], 'image')} to fit on, near-duplicates counted once."
+    ]

@@ -27,12 +27,14 @@ class FittedClassifier:
             probabilities `(n, k)`; its last layer is called `predictions`.
         predict_proba: probabilities `(n, k)`, float32, of examples, the same as that model's.
         choices: what was chosen on the way and by which figures, as JSON values.
+        notes: what should be known of it, a sentence each.
     """
 
     labels: tuple[str, ...]
     build_model: Callable[[], keras.Model]
     predict_proba: Callable[[Sequence[Example]], np.ndarray]
     choices: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 class Strategy(Protocol):
@@ -40,5 +42,19 @@ class Strategy(Protocol):
 
     name: str
 
-    def fit(self, source: FeatureSource, dataset: Dataset, *, seed: int) -> FittedClassifier:
-        """Adapt to the train and val splits of a dataset; its test split is not looked at."""
+    def fit(
+        self,
+        source: FeatureSource,
+        dataset: Dataset,
+        *,
+        seed: int,
+        weights: np.ndarray | None = None,
+    ) -> FittedClassifier:
+        """Adapt to the train and val splits of a dataset; its test split is not looked at.
+
+        Args:
+            source: where features come from.
+            dataset: checked and split.
+            seed: of all that is drawn.
+            weights: of the train and val images, in their order; None for one each.
+        """

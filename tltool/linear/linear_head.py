@@ -12,7 +12,13 @@ from tltool._keras import import_keras
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["LinearHead"]
+__all__ = ["LinearHead", "softmax"]
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Probabilities `(n, k)` of scores `(n, k)`."""
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,17 @@ class LinearHead:
     kernel: np.ndarray
     bias: np.ndarray
 
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Scores `(n, k)` before the softmax, of features `(n, d)`, float32."""
+        return features @ self.kernel + self.bias
+
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Probabilities `(n, k)`, float32, of features `(n, d)`, float32."""
-        scores = features @ self.kernel + self.bias
-        scores -= scores.max(axis=1, keepdims=True)
-        np.exp(scores, out=scores)
-        return scores / scores.sum(axis=1, keepdims=True)
+        return softmax(self.scores(features))
+
+    def tempered(self, temperature: float) -> LinearHead:
+        """The head whose scores are divided by a temperature."""
+        return LinearHead(self.kernel / temperature, self.bias / temperature)
 
     def on(self, backbone: keras.Model) -> keras.Model:
         """The backbone with this head as a `Dense` layer named `predictions`."""

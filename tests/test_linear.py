@@ -1,0 +1,312 @@
+"""Linear classifiers and transforms against scikit-learn, and the choice among them."""
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.preprocessing import StandardScaler, normalize
+from sklearn.svm import LinearSVC
+
+from tltool import TltoolError
+from tltool.linear import (
+    CLASSIFIERS,
+    VALUES,
+    Candidate,
+    LinearHead,
+    Problem,
+    check_transforms,
+    choose,
+    fit_candidate,
+)
+from tltool.linear import search as search_module
+from tltool.linear.closed import ClosedForms
+from tltool.linear.search import fit_temperature
+from tltool.linear.smooth import SmoothPath
+from tltool.linear.spectrum import Spectrum
+from tltool.linear.transforms import (
+    Transforms,
+    dropout_scaling,
+    l2_normalise,
+    signed_sqrt,
+    standardisation,
+    whitening,
+)
+
+SHAPES = [(400, 30, 5), (120, 300, 4), (300, 20, 2), (2000, 300, 6)]
+
+
+def blobs(n, d, k, seed=0, spread=1.5):
+    random = np.random.default_rng(0)
+    centres = random.normal(0, 1, (k, d))
+    random = np.random.default_rng(seed)
+    targets = np.arange(n) % k
+    return (centres[targets] + random.normal(0, spread, (n, d))).astype(np.float32), targets
+
+
+def two_columns(scores):
+    """A binary classifier's one score a row as one for each class."""
+    return np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def problem(request):
+    n, d, k = request.param
+    return *blobs(n, d, k), k
+
+
+@pytest.fixture(params=["equal", "weighted"])
+def weights(request, problem):
+    n = len(problem[0])
+    drawn = np.random.default_rng(0).integers(0, 4, n).astype(float)
+    return None if request.param == "equal" else drawn
+
+
+@pytest.mark.parametrize("C", [0.01, 1.0])
+def test_logistic_regression_is_scikit_learns(problem, weights, C):
+    features, targets, k = problem
+    spectrum = Spectrum(features, weights)
+    head = spectrum.head(SmoothPath(spectrum, targets, k, "logistic-regression").finish(C))
+    # one weight vector w instead of -w/2 and w/2, whose squares sum to half of it
+    reference = LogisticRegression(C=2 * C if k == 2 else C, max_iter=5000, tol=1e-10)
+    reference.fit(features.astype(np.float64), targets, weights)
+    expected = reference.predict_proba(features.astype(np.float64))
+    np.testing.assert_allclose(head.predict_proba(features), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("C", [0.001, 0.1])
+def test_svm_is_scikit_learns(problem, weights, C):
+    features, targets, k = problem
+    spectrum = Spectrum(features, weights)
+    head = spectrum.head(SmoothPath(spectrum, targets, k, "svm").finish(C))
+    # LinearSVC penalises the bias too, unless it is that of a large constant feature
+    reference = LinearSVC(C=C, tol=1e-8, max_iter=10**5, intercept_scaling=100, dual=False)
+    reference.fit(features.astype(np.float64), targets, weights)
+    expected = two_columns(reference.decision_function(features.astype(np.float64)))
+    np.testing.assert_allclose(head.scores(features), expected, atol=0.02)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 100.0])
+def test_ridge_is_scikit_learns(problem, weights, alpha):
+    features, targets, k = problem
+    spectrum = Spectrum(features, weights)
+    head = spectrum.head(ClosedForms(spectrum, targets, k).ridge(alpha))
+    reference = RidgeClassifier(alpha=alpha).fit(features.astype(np.float64), targets, weights)
+    expected = two_columns(reference.decision_function(features.astype(np.float64)))
+    np.testing.assert_allclose(head.scores(features), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("shrinkage", [0.05, 0.5, 0.95])
+def test_lda_is_scikit_learns(problem, shrinkage):
+    features, targets, k = problem
+    spectrum = Spectrum(features)
+    head = spectrum.head(ClosedForms(spectrum, targets, k).lda(shrinkage))
+    reference = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
+    reference.fit(features.astype(np.float64), targets)
+    expected = reference.predict_log_proba(features.astype(np.float64))
+    scores = head.scores(features).astype(np.float64)
+    found = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=0.02)
+
+
+def test_weights_are_repetitions():
+    features, targets = blobs(90, 20, 3)
+    counts = np.random.default_rng(0).integers(0, 3, 90)
+    weighted = Problem(features, targets, 3, weights=counts.astype(float))
+    repeated = Problem(np.repeat(features, counts, axis=0), np.repeat(targets, counts), 3)
+    for name in CLASSIFIERS:
+        candidate = Candidate(name, ("standardise",), VALUES[name][4])
+        np.testing.assert_allclose(
+            fit_candidate(weighted, candidate).predict_proba(features),
+            fit_candidate(repeated, candidate).predict_proba(features),
+            atol=1e-5,
+        )
+
+
+@pytest.mark.parametrize("loss", ["logistic-regression", "svm"])
+def test_the_way_along_a_path_does_not_matter(loss):
+    features, targets = blobs(2500, 300, 6, spread=4.0)
+    spectrum = Spectrum(features)
+    path = SmoothPath(spectrum, targets, 6, loss)
+    for C in VALUES[loss]:
+        kernel, bias = path.advance(C)
+        rough = spectrum.coordinates @ kernel + bias
+        kernel, bias = SmoothPath(spectrum, targets, 6, loss).finish(C)
+        fine = spectrum.coordinates @ kernel + bias
+        assert np.mean(rough.argmax(axis=1) == fine.argmax(axis=1)) > 0.98
+
+
+def test_a_class_without_images_is_never_likely():
+    features, targets = blobs(60, 10, 3)
+    for name in CLASSIFIERS:
+        candidate = Candidate(name, ("standardise",), VALUES[name][4])
+        p = fit_candidate(Problem(features, targets, 4), candidate).predict_proba(features)
+        assert np.isfinite(p).all()
+        assert (p.argmax(axis=1) != 3).all()
+
+
+def test_probabilities_survive_large_scores():
+    head = LinearHead(np.eye(3, dtype=np.float32) * 1e4, np.zeros(3, np.float32))
+    p = head.predict_proba(np.eye(3, dtype=np.float32))
+    np.testing.assert_allclose(p, np.eye(3), atol=1e-6)
+
+
+class TestTransforms:
+    features = np.random.default_rng(0).normal(1, 3, (50, 8)).astype(np.float32)
+
+    def test_square_root_keeps_signs(self):
+        roots = signed_sqrt(np.array([[-4.0, 0.0, 9.0]], np.float32))
+        np.testing.assert_array_equal(roots, [[-2, 0, 3]])
+
+    def test_length_one_for_each_tap(self):
+        found = l2_normalise(self.features, (3, 5))
+        expected = np.hstack([normalize(self.features[:, :3]), normalize(self.features[:, 3:])])
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        assert not l2_normalise(np.zeros((2, 3), np.float32)).any()
+
+    def test_standardisation_is_scikit_learns(self):
+        found = standardisation(self.features).apply(self.features)
+        np.testing.assert_allclose(found, StandardScaler().fit_transform(self.features), atol=1e-4)
+
+    def test_constant_features_get_no_weight(self):
+        features = self.features.copy()
+        features[:, 2] = 7.25
+        step = standardisation(features)
+        assert step.scale[2] == 0
+        assert not step.apply(features + 1)[:, 2].any()
+
+    def test_whitening_is_principal_components(self):
+        found = whitening(self.features, 3).apply(self.features)
+        expected = PCA(3, whiten=True).fit_transform(self.features) * np.sqrt(50 / 49)
+        np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-3)
+
+    def test_marginalised_dropout_is_the_mean_over_masks(self):
+        """The variance that dropout adds to a score is the squared length of scaled weights."""
+        random = np.random.default_rng(0)
+        weights = random.normal(size=8)
+        rate = 0.3
+        masks = (random.random((4000, 1, 8)) >= rate) / (1 - rate)
+        scores = (self.features * masks) @ weights
+        added = scores.var(axis=0).mean()
+        scale = dropout_scaling(self.features, rate).scale
+        assert added == pytest.approx(np.sum((weights / scale) ** 2), rel=0.05)
+
+    @pytest.mark.parametrize(
+        "names",
+        [(), ("sqrt", "l2"), ("l2", "standardise"), ("dropout", "whiten"), ("sqrt", "dropout")],
+        ids=str,
+    )
+    def test_folding_changes_nothing(self, names):
+        transforms = Transforms(names, (3, 5))
+        known = transforms.fit(self.features)
+        np.testing.assert_allclose(transforms.apply(self.features), known, atol=1e-5)
+        assert known.var(axis=0).mean() == pytest.approx(1, rel=1e-3)
+        head = LinearHead(
+            np.random.default_rng(1).normal(size=(known.shape[1], 3)).astype(np.float32),
+            np.array([1, 2, 3], np.float32),
+        )
+        folded = transforms.classifier(head)
+        np.testing.assert_allclose(
+            folded.scores(self.features), head.scores(known), rtol=1e-3, atol=1e-3
+        )
+
+    def test_orders_that_cannot_be(self):
+        assert check_transforms("sqrt, l2") == ("sqrt", "l2")
+        assert check_transforms("none") == ()
+        with pytest.raises(TltoolError, match="such as sqrt,standardise"):
+            check_transforms("standardise,sqrt")
+        with pytest.raises(TltoolError, match="did you mean 'standardise'"):
+            check_transforms("standardize")
+        with pytest.raises(TltoolError, match="twice"):
+            check_transforms("l2,l2")
+
+
+class TestChoice:
+    n_classes = 4
+    features, targets = blobs(120, 40, 4, spread=4.0)
+    folds = np.arange(120) // 4 % 5
+    chains = (("standardise",), ("l2",))
+
+    @property
+    def problem(self):
+        return Problem(self.features, self.targets, self.n_classes)
+
+    def test_figures_are_those_of_plain_cross_validation(self):
+        choice = choose(self.problem, self.folds, ("lda", "ridge"), self.chains, nested=False)
+        assert len(choice.table) == 2 * (len(VALUES["lda"]) + len(VALUES["ridge"]))
+        for scored in choice.table[::3]:
+            hits = []
+            for fold in range(5):
+                out = self.folds == fold
+                known = Problem(self.features[~out], self.targets[~out], self.n_classes)
+                scores = fit_candidate(known, scored.candidate).scores(self.features[out])
+                hits += list(scores.argmax(axis=1) == self.targets[out])
+            assert scored.accuracy == pytest.approx(np.mean(hits))
+        assert choice.nested is None
+        assert choice.chosen == max(choice.table, key=lambda s: (s.accuracy, -s.log_loss))
+
+    def test_nested_choice_never_sees_the_fold_it_is_judged_on(self):
+        choice = choose(self.problem, self.folds, ("lda", "ridge"), self.chains)
+        for fold in range(5):
+            out = self.folds == fold
+            known = Problem(self.features[~out], self.targets[~out], self.n_classes)
+            others = np.unique(self.folds[~out], return_inverse=True)[1]
+            inner = choose(known, others, ("lda", "ridge"), self.chains, nested=False)
+            head = fit_candidate(known, inner.chosen.candidate)
+            right = head.scores(self.features[out]).argmax(axis=1) == self.targets[out]
+            np.testing.assert_array_equal(choice.nested_hits[out], right)
+        assert choice.nested == pytest.approx(choice.nested_hits.mean())
+
+    def test_noise_is_not_flattered(self):
+        """Among many candidates the best looks better than chance on noise; nested it does not."""
+        flattered, honest = [], []
+        for seed in range(6):
+            random = np.random.default_rng(seed)
+            noise = random.normal(size=(200, 30)).astype(np.float32)
+            targets = random.permutation(np.arange(200) % 2)
+            problem = Problem(noise, targets, 2)
+            choice = choose(problem, np.arange(200) % 5, ("lda", "ridge"), self.chains)
+            flattered.append(choice.chosen.accuracy)
+            honest.append(choice.nested)
+        assert np.mean(flattered) > np.mean(honest) + 0.02
+        assert abs(np.mean(honest) - 0.5) < 0.05
+
+    def test_large_problems_are_scouted(self, monkeypatch):
+        """Stepwise classifiers are then tried on the transforms that serve ridge best."""
+        whole = choose(self.problem, self.folds, CLASSIFIERS, self.chains)
+        monkeypatch.setattr(search_module, "_MANY", 0)
+        choice = choose(self.problem, self.folds, CLASSIFIERS, self.chains)
+        ridge = [s for s in choice.table if s.candidate.classifier == "ridge"]
+        scout = max(ridge, key=lambda s: (s.accuracy, -s.log_loss)).candidate.transforms
+        tried = {s.candidate.transforms for s in choice.table if s.candidate.classifier == "svm"}
+        assert tried == {scout}
+        known = {s.candidate: s for s in whole.table}
+        for scored in choice.table:
+            assert scored.accuracy == pytest.approx(known[scored.candidate].accuracy, abs=0.02)
+        alone = choose(self.problem, self.folds, ("svm",), self.chains)
+        assert {s.candidate.classifier for s in alone.table} == {"svm"}
+
+    def test_copies_are_fitted_on_and_features_judged_by(self):
+        copies = np.stack([self.features, self.features], axis=1)
+        doubled = Problem(self.features, self.targets, self.n_classes, copies=copies)
+        twice = np.full(120, 2.0)
+        weighted = Problem(self.features, self.targets, self.n_classes, weights=twice)
+        one = choose(doubled, self.folds, ("lda",), self.chains)
+        other = choose(weighted, self.folds, ("lda",), self.chains)
+        assert [s.accuracy for s in one.table] == [s.accuracy for s in other.table]
+
+    def test_two_folds_leave_nothing_to_nest(self):
+        choice = choose(self.problem, self.folds % 2, ("lda",), self.chains)
+        assert choice.nested is None
+
+
+def test_temperature_calibrates():
+    random = np.random.default_rng(0)
+    scores = random.normal(0, 2, (20000, 5))
+    p = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    targets = (p.cumsum(axis=1) > random.random((20000, 1))).argmax(axis=1)
+    found = fit_temperature(3.0 * scores, targets, np.ones(20000))
+    assert found == pytest.approx(3.0, rel=0.05)
+    easy = np.eye(4)[np.arange(40) % 4]
+    p = np.exp(easy / fit_temperature(easy, np.arange(40) % 4, np.ones(40)))
+    assert 0.9 < (p / p.sum(axis=1, keepdims=True)).max() < 0.9999

@@ -1,0 +1,126 @@
+"""Views of an image, cut out of its canvas inside the network's graph or drawn at random.
+
+The deterministic ones are part of the graph, so that stored features and the saved model see the
+same pixels; random ones serve training alone and are drawn from the image itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from tltool._keras import import_keras
+from tltool._presets import Views
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["RANDOM_VERSION", "random_views", "views_model"]
+
+# Part of the key of stored features: raise it when any pixel of any random view may change.
+RANDOM_VERSION = 1
+
+# Resized levels are rounded half up, a little early: halves are common among them, and engines
+# whose last digits differ must not round them apart.
+_ROUND_AT = 0.5 + 1 / 512
+
+
+def views_model(features: keras.Model, views: Views, canvas_size: tuple[int, int]) -> keras.Model:
+    """A network on every view of an image.
+
+    Args:
+        features: from raw pixels `(n, height, width, 3)`, uint8, to features `(n, d)`.
+        views: which; not random ones.
+        canvas_size: height and width of the canvas they are cut out of.
+
+    Returns:
+        From canvases `(n, *canvas_size, 3)`, uint8, to features `(n, n_views, d)`.
+    """
+    keras = import_keras()
+    ops = keras.ops
+    input_size = tuple(features.input_shape[1:3])
+    canvas = keras.Input((*canvas_size, 3), dtype="uint8", name="canvas")
+    upright = _upright(canvas, views, canvas_size, input_size)
+    pictures = list(upright)
+    if views.mirrored:
+        whole = [_mirrored(upright[0], input_size[1])] if views.whole else []
+        turned = _mirrored(canvas, canvas_size[1]) if views.crops else canvas
+        pictures += whole + _crops(turned, views, canvas_size, input_size)
+    # One view of all images after the other: to lay them side by side would copy all pixels again.
+    found = features(ops.concatenate(pictures, axis=0) if len(pictures) > 1 else pictures[0])
+    found = ops.reshape(found, (len(pictures), -1, found.shape[-1]))
+    return keras.Model(canvas, ops.transpose(found, (1, 0, 2)), name="views")
+
+
+def _upright(
+    canvas: Any, views: Views, canvas_size: tuple[int, int], input_size: tuple[int, ...]
+) -> list[Any]:
+    """The views that are not mirrored."""
+    ops = import_keras().ops
+    whole = []
+    if views.whole and canvas_size == input_size:
+        whole = [canvas]
+    elif views.whole:
+        smaller = ops.image.resize(ops.cast(canvas, "float32"), input_size, "bilinear")
+        whole = [ops.cast(ops.floor(smaller + _ROUND_AT), "uint8")]
+    return whole + _crops(canvas, views, canvas_size, input_size)
+
+
+def _crops(
+    canvas: Any, views: Views, canvas_size: tuple[int, int], input_size: tuple[int, ...]
+) -> list[Any]:
+    height, width = input_size
+    down, right = canvas_size[0] - height, canvas_size[1] - width
+    corners = {
+        "top-left": (0, 0),
+        "top-right": (0, right),
+        "bottom-left": (down, 0),
+        "bottom-right": (down, right),
+        "centre": (down // 2, right // 2),
+    }
+    places = (corners[name] for name in views.crops)
+    return [canvas[:, top : top + height, left : left + width] for top, left in places]
+
+
+def _mirrored(pictures: Any, width: int) -> Any:
+    """Pictures with left and right exchanged; along the last axis, which engines do quickest."""
+    ops = import_keras().ops
+    order = (np.arange(width)[::-1, None] * 3 + np.arange(3)).ravel()
+    rows = ops.reshape(pictures, (-1, pictures.shape[1], width * 3))
+    return ops.reshape(ops.take(rows, order, axis=2), (-1, pictures.shape[1], width, 3))
+
+
+def random_views(
+    image: Image.Image, views: Views, size: tuple[int, int], content: bytes
+) -> np.ndarray:
+    """Random crops of an image, the same ones whenever its content is the same.
+
+    Args:
+        image: all of it, RGB.
+        views: how they are drawn.
+        size: height and width of what comes out.
+        content: hash of the image.
+
+    Returns:
+        `(n_views, *size, 3)`, uint8.
+    """
+    crops = views.random
+    if crops is None:
+        raise ValueError(f"views {views.name!r} are not random")
+    height, width = size
+    result = np.empty((views.count, height, width, 3), np.uint8)
+    for number in range(views.count):
+        digest = hashlib.sha256(b"%d:%d:" % (RANDOM_VERSION, number) + content).digest()
+        draw = np.random.default_rng(np.frombuffer(digest, np.uint32))
+        side = np.sqrt(draw.uniform(*crops.area))
+        shape = np.exp(0.5 * draw.uniform(*np.log(crops.ratio)))
+        across, down = min(1.0, side * shape), min(1.0, side / shape)
+        left, top = draw.uniform(0, 1 - across), draw.uniform(0, 1 - down)
+        box = (left, top, left + across, top + down)
+        box = tuple(edge * length for edge, length in zip(box, image.size * 2, strict=True))
+        picture = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box))
+        result[number] = picture[:, ::-1] if draw.random() < crops.mirrored else picture
+    return result

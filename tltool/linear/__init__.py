@@ -1,0 +1,31 @@
+"""Linear classifiers on features, what is done to features before them, and how one is chosen."""
+
+from tltool.linear.linear_head import LinearHead
+from tltool.linear.search import (
+    CLASSIFIERS,
+    VALUES,
+    Candidate,
+    Choice,
+    Problem,
+    Scored,
+    best,
+    choose,
+    fit_candidate,
+)
+from tltool.linear.transforms import TRANSFORMS, Classifier, check_transforms
+
+__all__ = [
+    "CLASSIFIERS",
+    "TRANSFORMS",
+    "VALUES",
+    "Candidate",
+    "Choice",
+    "Classifier",
+    "LinearHead",
+    "Problem",
+    "Scored",
+    "best",
+    "check_transforms",
+    "choose",
+    "fit_candidate",
+]

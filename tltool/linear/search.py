@@ -1,0 +1,419 @@
+"""Choosing classifier, transforms and penalty by cross-validation, and what the choice is worth.
+
+The figure that a choice was made by flatters it. So the choice is made anew without each fold, by
+cross-validation among the others, and judged on that fold. A classifier fitted without folds a
+and b serves both the choice without a and the one without b, so that with five folds ten more fits
+on three fifths of the images are all that nesting takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from tltool._cores import cores
+from tltool._progress import progress
+from tltool.linear.closed import ClosedForms
+from tltool.linear.linear_head import softmax
+from tltool.linear.smooth import LOSSES, SmoothPath
+from tltool.linear.spectrum import Solution, Spectrum
+from tltool.linear.transforms import Classifier, Transforms
+
+__all__ = [
+    "CLASSIFIERS",
+    "VALUES",
+    "Candidate",
+    "Choice",
+    "Problem",
+    "Scored",
+    "choose",
+    "fit_candidate",
+]
+
+# What is tried of each penalty, from the simplest classifier to the closest fit. C and alpha are
+# for features whose mean variance is 1; alpha is a share of the number of images.
+VALUES: dict[str, tuple[float, ...]] = {
+    "lda": (0.99, 0.97, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1, 0.03),
+    "ridge": (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003),
+    "logistic-regression": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+    "svm": (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
+}
+CLASSIFIERS = tuple(VALUES)
+
+# Beyond this many products of images, features and classes, the classifiers that are found step by
+# step are tried on the transforms alone that serve ridge regression best.
+_MANY = 5 * 10**7
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to classify.
+
+    Args:
+        classifier: "lda", "ridge", "logistic-regression" or "svm".
+        transforms: steps before it.
+        value: its shrinkage, alpha or C.
+    """
+
+    classifier: str
+    transforms: tuple[str, ...]
+    value: float
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What cross-validation found of a candidate.
+
+    Args:
+        candidate: which.
+        accuracy: share of the images that were right while held out.
+        log_loss: mean over those images, at that temperature.
+        temperature: what scores are divided by to be calibrated.
+    """
+
+    candidate: Candidate
+    accuracy: float
+    log_loss: float
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be classified.
+
+    Args:
+        features: `(n, d)`, float32.
+        targets: `(n,)`, class numbers.
+        n_classes: number of outputs.
+        widths: how many of the columns each tap has.
+        weights: of the rows, `(n,)`; None for one each.
+        copies: several sets of features of each row `(n, m, d)`, to fit on instead of `features`;
+            rows that are held out are judged by `features`.
+    """
+
+    features: np.ndarray
+    targets: np.ndarray
+    n_classes: int
+    widths: tuple[int, ...] | None = None
+    weights: np.ndarray | None = None
+    copies: np.ndarray | None = None
+
+    def to_fit(self, rows: np.ndarray) -> Problem:
+        """Some of the rows, each of their copies a row."""
+        weights = None if self.weights is None else self.weights[rows]
+        features, targets = self.features[rows], self.targets[rows]
+        if self.copies is not None:
+            n, m, d = self.copies[rows].shape
+            features, targets = self.copies[rows].reshape(n * m, d), np.repeat(targets, m)
+            weights = None if weights is None else np.repeat(weights, m)
+        return Problem(features, targets, self.n_classes, self.widths, weights)
+
+    @property
+    def row_weights(self) -> np.ndarray:
+        """Weights `(n,)`, float64."""
+        return np.ones(len(self.targets)) if self.weights is None else self.weights
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, and why.
+
+    Args:
+        chosen: the best.
+        table: every candidate, in the order in which they were tried.
+        nested: share of the images that were right while held out from the choice, too; None
+            with fewer than three folds.
+        nested_hits: for each row whether it was; None as above.
+        smaller: the same as `nested` where two folds were held out: with fewer images to learn
+            from, it tells what more would bring.
+    """
+
+    chosen: Scored
+    table: tuple[Scored, ...]
+    nested: float | None
+    nested_hits: np.ndarray | None
+    smaller: float | None
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """Results on rows that were held out."""
+
+    rows: np.ndarray
+    hits: np.ndarray
+    losses: np.ndarray
+    temperature: float
+
+
+_Key = tuple[tuple[str, ...], str, frozenset[int]]
+
+
+def choose(
+    problem: Problem,
+    folds: np.ndarray,
+    classifiers: Sequence[str] = CLASSIFIERS,
+    chains: Sequence[tuple[str, ...]] = (("standardise",),),
+    *,
+    nested: bool = True,
+) -> Choice:
+    """The best classifier, transforms and value by cross-validated accuracy.
+
+    Of equals the one with the lowest log loss is taken.
+
+    Args:
+        problem: features and classes.
+        folds: a fold number for each row, `(n,)`, from 0; two at least.
+        classifiers: to choose from.
+        chains: transforms to choose from.
+        nested: whether to tell what the choice is worth.
+    """
+    search = _Search(problem, folds, classifiers, chains)
+    count = search.count
+    nested = nested and count > 2
+    search.run(nested)
+    everywhere = tuple(range(count))
+    table = search.table(everywhere, ())
+    chosen = best(table)
+    if not nested:
+        return Choice(chosen, table, None, None, None)
+    hits = np.zeros(len(problem.targets), bool)
+    smaller = np.zeros(len(problem.targets))
+    for out in everywhere:
+        others = tuple(f for f in everywhere if f != out)
+        without = best(search.table(others, (out,))).candidate
+        judged = search.held_out(without, frozenset((out,)))
+        hits[judged.rows] = judged.hits
+        for other in others:
+            pair = search.held_out(without, frozenset((out, other)))
+            mine = folds[pair.rows] == out
+            smaller[pair.rows[mine]] += pair.hits[mine] / len(others)
+    weights = problem.row_weights
+    return Choice(
+        chosen,
+        table,
+        float(np.average(hits, weights=weights)),
+        hits,
+        float(np.average(smaller, weights=weights)),
+    )
+
+
+def best(table: Iterable[Scored]) -> Scored:
+    """The most accurate; of equals the one with the lowest log loss."""
+    return max(table, key=lambda scored: (scored.accuracy, -scored.log_loss))
+
+
+def fit_candidate(problem: Problem, candidate: Candidate, temperature: float = 1.0) -> Classifier:
+    """One candidate, fitted on all rows to the last digits that matter."""
+    problem = problem.to_fit(np.arange(len(problem.targets)))
+    transforms = Transforms(candidate.transforms, problem.widths)
+    spectrum = Spectrum(transforms.fit(problem.features, problem.weights), problem.weights)
+    name, value = candidate.classifier, candidate.value
+    if name in LOSSES:
+        path = SmoothPath(spectrum, problem.targets, problem.n_classes, name)
+        solution = path.finish(value)
+    else:
+        solution = _closed(spectrum, problem)[name](value)
+    return transforms.classifier(spectrum.head(solution).tempered(temperature))
+
+
+class _Search:
+    """Held-out results of every candidate, by the folds that were left out."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        folds: np.ndarray,
+        classifiers: Sequence[str],
+        chains: Sequence[tuple[str, ...]],
+    ) -> None:
+        self._problem = problem
+        self._folds = folds
+        self._chains = list(chains)
+        self._stepwise = [name for name in classifiers if name in LOSSES]
+        self._closed = [name for name in classifiers if name not in LOSSES]
+        self.count = int(folds.max()) + 1
+        self._results: dict[_Key, list[_HeldOut]] = {}
+        n, d = problem.features.shape
+        many = n * d * problem.n_classes > _MANY
+        self._scouted = bool(self._stepwise) and many and len(self._chains) > 1
+        self._scouts = sorted({*self._closed, *(["ridge"] if self._scouted else [])})
+
+    def run(self, nested: bool) -> None:
+        """Fit all that is needed."""
+        singles = [frozenset((fold,)) for fold in range(self.count)]
+        pairs = [frozenset(pair) for pair in combinations(range(self.count), 2)]
+        outs = singles + (pairs if nested else [])
+        steps = len(outs) * (
+            len(self._chains) * bool(self._scouts)
+            + len(self._stepwise) * (1 if self._scouted else len(self._chains))
+        )
+        with progress("fitting", steps) as advance:
+            if self._scouts:
+                for chain in self._chains:
+                    for out in outs:
+                        self._fit_closed(chain, out)
+                        advance(1)
+            if self._stepwise:
+                self._fit_stepwise(self._wanted(nested), advance)
+
+    def table(self, folds: Sequence[int], out: tuple[int, ...]) -> tuple[Scored, ...]:
+        """Every candidate, judged on some folds by fits without them and without those of `out`."""
+        rows = []
+        for chain in self._chains:
+            for name in (*self._closed, *self._stepwise):
+                if name in self._stepwise and self._scouted and chain != self._scout(folds, out):
+                    continue
+                rows += [self._scored(Candidate(name, chain, v), folds, out) for v in VALUES[name]]
+        return tuple(rows)
+
+    def held_out(self, candidate: Candidate, out: frozenset[int]) -> _HeldOut:
+        """A candidate's results without these folds."""
+        values = VALUES[candidate.classifier]
+        found = self._results[candidate.transforms, candidate.classifier, out]
+        return found[values.index(candidate.value)]
+
+    def _scored(self, candidate: Candidate, folds: Sequence[int], out: tuple[int, ...]) -> Scored:
+        """A candidate on the rows of some folds, each by the fit that left it and `out` out."""
+        hits = losses = total = logs = 0.0
+        for fold in folds:
+            found = self.held_out(candidate, frozenset((fold, *out)))
+            mine = self._folds[found.rows] == fold
+            weights = self._problem.row_weights[found.rows[mine]]
+            hits += float(weights @ found.hits[mine])
+            losses += float(weights @ found.losses[mine])
+            total += float(weights.sum())
+            logs += np.log(found.temperature) / len(folds)
+        total = max(total, 1e-30)
+        return Scored(candidate, hits / total, losses / total, float(np.exp(logs)))
+
+    def _scout(self, folds: Sequence[int], out: tuple[int, ...]) -> tuple[str, ...]:
+        """The transforms that serve ridge regression best."""
+        table = [
+            self._scored(Candidate("ridge", chain, value), folds, out)
+            for chain in self._chains
+            for value in VALUES["ridge"]
+        ]
+        return best(table).candidate.transforms
+
+    def _wanted(self, nested: bool) -> list[tuple[tuple[str, ...], frozenset[int]]]:
+        """Chains and folds to leave out that stepwise classifiers are to be fitted with."""
+        everywhere = tuple(range(self.count))
+        wanted = []
+        outs: list[tuple[int, ...]] = [(), *((f,) for f in everywhere if nested)]
+        for out in outs:
+            others = [f for f in everywhere if f not in out]
+            chains = [self._scout(others, out)] if self._scouted else self._chains
+            for chain in chains:
+                wanted += [(chain, frozenset((f, *out))) for f in others]
+                wanted += [(chain, frozenset(out))] if out else []
+        return list(dict.fromkeys(wanted))
+
+    def _fit_closed(self, chain: tuple[str, ...], out: frozenset[int]) -> None:
+        held = _Left(self._problem, self._folds, chain, out)
+        forms = _closed(held.spectrum, held.inside)
+        for name in self._scouts:
+            self._results[chain, name, out] = [
+                held.judge(forms[name](value)) for value in VALUES[name]
+            ]
+
+    def _fit_stepwise(
+        self,
+        wanted: Sequence[tuple[tuple[str, ...], frozenset[int]]],
+        advance: Callable[[int], None],
+    ) -> None:
+        """A core a path: within one, a second thread would mostly wait for the first."""
+        n_cores = cores()
+        with ThreadPoolExecutor(n_cores) as pool:
+            for start in range(0, len(wanted), n_cores):
+                held = [
+                    (chain, out, _Left(self._problem, self._folds, chain, out))
+                    for chain, out in wanted[start : start + n_cores]
+                ]
+                jobs = [(name, *rest) for name in self._stepwise for rest in held]
+                with threadpool_limits(1):
+                    for (name, chain, out, _), found in zip(
+                        jobs, pool.map(lambda job: _walk(job[0], job[3]), jobs), strict=True
+                    ):
+                        self._results[chain, name, out] = found
+                        advance(1)
+
+
+class _Left:
+    """A part of the rows to fit on, transformed and factorised, and the others to judge by."""
+
+    def __init__(
+        self, problem: Problem, folds: np.ndarray, chain: tuple[str, ...], out: frozenset[int]
+    ) -> None:
+        held = np.isin(folds, list(out))
+        self.inside = problem.to_fit(np.flatnonzero(~held))
+        self._rows = np.flatnonzero(held)
+        self._targets = problem.targets[held]
+        self._weights = problem.row_weights[held]
+        transforms = Transforms(chain, problem.widths)
+        known = transforms.fit(self.inside.features, self.inside.weights)
+        self.spectrum = Spectrum(known, self.inside.weights)
+        self._coordinates = self.spectrum.project(transforms.apply(problem.features[held]))
+
+    def judge(self, solution: Solution) -> _HeldOut:
+        """How a solution does on the rows that were left out."""
+        kernel, bias = solution
+        scores = self._coordinates @ kernel + bias.astype(kernel.dtype)
+        targets = self._targets
+        temperature = fit_temperature(scores, targets, self._weights)
+        right = softmax(scores / temperature)[np.arange(len(targets)), targets]
+        losses = -np.log(np.maximum(right, np.finfo(np.float32).eps))
+        return _HeldOut(self._rows, scores.argmax(axis=1) == targets, losses, temperature)
+
+
+def _closed(spectrum: Spectrum, problem: Problem) -> dict[str, Callable[[float], Solution]]:
+    """The closed forms as functions of their value."""
+    forms = ClosedForms(spectrum, problem.targets, problem.n_classes)
+    total = float(spectrum.weights.sum())
+    return {"lda": forms.lda, "ridge": lambda share: forms.ridge(share * total)}
+
+
+def _walk(name: str, held: _Left) -> list[_HeldOut]:
+    path = SmoothPath(held.spectrum, held.inside.targets, held.inside.n_classes, name)
+    return [held.judge(path.advance(value)) for value in VALUES[name]]
+
+
+def fit_temperature(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
+    """The number to divide scores by that gives the lowest log loss.
+
+    One image more, of which every class is as likely, keeps confidence finite where all the others
+    are right, as in Platt's method. Newton's method on the inverse, in which the log loss is
+    convex. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017,
+    https://arxiv.org/abs/1706.04599; Platt, "Probabilistic Outputs for Support Vector Machines",
+    1999.
+    """
+    scores = scores - scores.max(axis=1, keepdims=True)
+    rows = np.arange(len(targets))
+    spread = float(np.abs(scores).mean())
+    if not spread > 0 or not len(targets) or not weights.sum() > 0:
+        return 1.0
+    shares = weights / weights.sum()
+    unsure = 1.0 / (1.0 + float(weights.sum()))
+    low, high = 1e-2 / spread, 1e2 / spread
+    inverse = 1.0 / spread
+    right = (1 - unsure) * float(shares @ scores[rows, targets])
+    right += unsure * float(shares @ scores.mean(axis=1))
+    for _ in range(20):
+        p = softmax(inverse * scores)
+        mean = np.einsum("ij,ij->i", p, scores)
+        slope = float(shares @ mean) - right
+        bend = float(shares @ (np.einsum("ij,ij,ij->i", p, scores, scores) - mean**2))
+        if slope > 0:
+            high = inverse
+        else:
+            low = inverse
+        step = inverse - slope / max(bend, 1e-30)
+        step = step if low < step < high else float(np.sqrt(low * high))
+        if abs(step - inverse) < 1e-2 * inverse:
+            break
+        inverse = step
+    return 1.0 / inverse
