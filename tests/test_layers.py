@@ -19,7 +19,7 @@ LAYERS = (
     ("features", "linear", "metrics", "similarity"),
     ("strategies", "evaluation", "doctor"),
     ("settings", "results"),
-    ("runs", "report"),
+    ("classifier", "feature_extractor", "runs", "report"),
     ("workflow",),
     ("demo", "display"),
     ("cli",),

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from tltool._presets import backbone_names
     from tltool._validation import TltoolError
     from tltool.backbones import Backbone, backbone_page, import_weights, list_backbones
+    from tltool.classifier import TransferClassifier
+    from tltool.feature_extractor import FeatureExtractor
     from tltool.features import FeatureStore
     from tltool.runs import Run
     from tltool.settings import AdaptSettings
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
 __all__ = [
     "AdaptSettings",
     "Backbone",
+    "FeatureExtractor",
     "FeatureStore",
     "Run",
     "TltoolError",
+    "TransferClassifier",
     "__version__",
     "adapt",
     "backbone_names",
@@ -36,9 +40,11 @@ __all__ = [
 _HOMES = {
     "AdaptSettings": "settings",
     "Backbone": "backbones",
+    "FeatureExtractor": "feature_extractor",
     "FeatureStore": "features",
     "Run": "runs",
     "TltoolError": "_validation",
+    "TransferClassifier": "classifier",
     "adapt": "workflow",
     "backbone_names": "_presets",
     "backbone_page": "backbones",

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from typing import Any
 
 from tltool._presets import backbone_names, recipe, views
-from tltool._validation import check_int, check_option
+from tltool._validation import TltoolError, check_int, check_option
+from tltool.backbones import Backbone, WeightsMissingError
 from tltool.data import TableColumns, check_shares
+from tltool.features import FeatureSource, FeatureStore
 from tltool.linear import check_transforms
 from tltool.strategies import CLASSIFIER_OPTIONS, STRATEGIES, OffTheShelf, Strategy
 
 __all__ = ["AdaptSettings"]
+
+_log = logging.getLogger(__name__)
+
+# Tried in this order where the user names no backbone; the embedded one comes last.
+_PREFERRED_BACKBONES = ("resnet50", "mobilenet-0.25")
+_EMBEDDED_BACKBONE = "cifar-resnet20"
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,52 @@ class AdaptSettings:
         check_option("--bad-images", self.bad_images, ("skip", "fail"))
         check_shares(self.test, self.val)
         object.__setattr__(self, "seed", check_int("--seed", self.seed, low=0, high=2**32 - 1))
+
+    def make_backbone(self, warnings: list[str]) -> Backbone:
+        """The backbone asked for, or the best whose weights can be had; says so in `warnings`."""
+        layers: dict[str, Any] = {"taps": self.tap, "input_size": self.input_size}
+        if self.backbone is not None:
+            if self.weights == "none":
+                warnings.append(
+                    "The weights are random: figures tell what the bare network is worth."
+                )
+            return Backbone(self.backbone, self.weights, self.seed, **layers)
+        for option, value in (("--weights", self.weights), ("--tap", self.tap)):
+            if value not in (None, "imagenet") and not str(value).startswith("last"):
+                raise TltoolError(
+                    f"{option} {value} needs --backbone to say of which network: one of "
+                    f"{', '.join(backbone_names())}."
+                )
+        missing: list[str] = []
+        for name in _PREFERRED_BACKBONES:
+            try:
+                found = Backbone(name, **layers)
+            except WeightsMissingError as error:
+                _log.debug("%s", error)
+                missing.append(name)
+                continue
+            if missing:
+                warnings.append(
+                    f"The weights of {', '.join(missing)} could not be had, so {name} was taken; "
+                    "name one with --backbone to see where they were looked for."
+                )
+            return found
+        warnings.append(
+            f"No ImageNet weights could be had, so the embedded {_EMBEDDED_BACKBONE} was taken; "
+            "it suits images of about 32 pixels, and larger photos lose most of their detail. Put "
+            f"the weights of {_PREFERRED_BACKBONES[0]} into a folder named by TLTOOL_WEIGHTS for "
+            "better figures."
+        )
+        return Backbone(_EMBEDDED_BACKBONE, **layers)
+
+    def make_source(self, store: FeatureStore, backbone: Backbone | None = None) -> FeatureSource:
+        """Where features come from, for these settings."""
+        if backbone is None:
+            warnings: list[str] = []
+            backbone = self.make_backbone(warnings)
+            for warning in warnings:
+                _log.warning(warning)
+        return FeatureSource(backbone, store, self.engine, self.precision, views(str(self.views)))
 
     def make_strategy(self) -> Strategy:
         """The strategy with its own settings."""

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from tltool._files import printable
-from tltool._presets import backbone_names, views
 from tltool._progress import progress
 from tltool._validation import TltoolError, check_int, check_option, nearest
-from tltool.backbones import Backbone, WeightsMissingError
+from tltool.backbones import Backbone
 from tltool.data import (
     BadFile,
     CheckReport,
@@ -43,10 +42,6 @@ from tltool.strategies import FittedClassifier
 __all__ = ["adapt", "check", "evaluate", "predict"]
 
 _log = logging.getLogger(__name__)
-
-# Tried in this order where the user names no backbone; the embedded one comes last.
-_PREFERRED_BACKBONES = ("resnet50", "mobilenet-0.25")
-_EMBEDDED_BACKBONE = "cifar-resnet20"
 
 
 @dataclass
@@ -152,13 +147,11 @@ def adapt(
     with clock.phase("check"):
         listing = read_listing(data, chosen.columns)
     warnings: list[str] = []
-    backbone = _choose_backbone(chosen, warnings)
+    backbone = chosen.make_backbone(warnings)
     for warning in warnings:
         _log.warning(warning)
     with FeatureStore(store) as kept:
-        source = FeatureSource(
-            backbone, kept, chosen.engine, chosen.precision, views(str(chosen.views))
-        )
+        source = chosen.make_source(kept, backbone)
         facts = _settings_facts(data, chosen, source)
         folder = Path(out).expanduser() if out else _free_folder(data, backbone, facts)
         RunWriter.refuse_existing(folder, facts, force=force)
@@ -335,42 +328,6 @@ def _settings(given: dict[str, Any]) -> AdaptSettings:
         if name not in known:
             raise TltoolError(f"adapt() has no setting {name!r}: {nearest(name, known)}")
     return AdaptSettings(**given)
-
-
-def _choose_backbone(settings: AdaptSettings, warnings: list[str]) -> Backbone:
-    """The backbone asked for, or the best whose weights can be had; says so in `warnings`."""
-    layers: dict[str, Any] = {"taps": settings.tap, "input_size": settings.input_size}
-    if settings.backbone is not None:
-        if settings.weights == "none":
-            warnings.append("The weights are random: figures tell what the bare network is worth.")
-        return Backbone(settings.backbone, settings.weights, settings.seed, **layers)
-    for option, value in (("--weights", settings.weights), ("--tap", settings.tap)):
-        if value not in (None, "imagenet") and not str(value).startswith("last"):
-            raise TltoolError(
-                f"{option} {value} needs --backbone to say of which network: one of "
-                f"{', '.join(backbone_names())}."
-            )
-    missing: list[str] = []
-    for name in _PREFERRED_BACKBONES:
-        try:
-            found = Backbone(name, **layers)
-        except WeightsMissingError as error:
-            _log.debug("%s", error)
-            missing.append(name)
-            continue
-        if missing:
-            warnings.append(
-                f"The weights of {', '.join(missing)} could not be had, so {name} was taken; name "
-                "one with --backbone to see where they were looked for."
-            )
-        return found
-    warnings.append(
-        f"No ImageNet weights could be had, so the embedded {_EMBEDDED_BACKBONE} was taken; it "
-        "suits images of about 32 pixels, and larger photos lose most of their detail. Put the "
-        f"weights of {_PREFERRED_BACKBONES[0]} into a folder named by TLTOOL_WEIGHTS for better "
-        "figures."
-    )
-    return Backbone(_EMBEDDED_BACKBONE, **layers)
 
 
 def _warn(findings: Iterable[Finding], warnings: list[str]) -> None:

@@ -9,7 +9,7 @@ from tltool.features.extraction import (
     checked_bytes,
     feature_space,
 )
-from tltool.features.store import FeatureStore, Space, StoreInfo
+from tltool.features.store import FeatureStore, Space, StoreInfo, shared_store
 
 __all__ = [
     "CanvasBatch",
@@ -24,4 +24,5 @@ __all__ = [
     "choose_engine",
     "feature_space",
     "make_engine",
+    "shared_store",
 ]

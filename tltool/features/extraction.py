@@ -276,13 +276,13 @@ class CanvasBatch:
     unreadable: dict[int, str]
 
     def refuse_unreadable(self, examples: Sequence[Example]) -> None:
-        """Stop at an image that was readable when it was checked, and is not now.
+        """Stop at an image that cannot be read, or no longer.
 
         Raises:
             TltoolError: it names the file.
         """
         for row, reason in self.unreadable.items():
-            raise TltoolError(f"{examples[row].path} {reason}, though it was checked; run again.")
+            raise TltoolError(f"{examples[row].name} {reason}; mend or remove it, and run again.")
 
 
 def canvas_batches(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from tltool._validation import TltoolError
 from tltool.data import Inspection
 from tltool.data.inspection import INSPECTION_VERSION
 
-__all__ = ["FeatureStore", "Space", "StoreInfo", "default_store_folder"]
+__all__ = ["FeatureStore", "Space", "StoreInfo", "default_store_folder", "shared_store"]
 
 _FILE = "features.sqlite"
 _FORMAT = 2
@@ -123,6 +124,22 @@ def default_store_folder() -> Path:
     """The store of this user: `TLTOOL_STORE`, else a folder in the user's cache folder."""
     named = os.environ.get("TLTOOL_STORE")
     return Path(named).expanduser() if named else cache_folder() / "store"
+
+
+def shared_store(folder: str | Path | None = None) -> FeatureStore:
+    """The store in a folder, opened once in each thread and kept open.
+
+    For estimators, which are copied and refitted many times over.
+    """
+    path = Path(folder) if folder else default_store_folder()
+    opened = vars(_opened).setdefault("stores", {})
+    key = (os.getpid(), path)
+    if key not in opened:
+        opened[key] = FeatureStore(path)
+    return opened[key]
+
+
+_opened = threading.local()
 
 
 class FeatureStore:

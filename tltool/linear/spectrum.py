@@ -81,8 +81,12 @@ class Spectrum:
             return centred @ self.basis
         return (centred @ self._inputs.T) @ self._directions  # quicker for a few images
 
-    def head(self, solution: Solution) -> LinearHead:
-        """A solution in these coordinates as one on the features."""
+    def lift(self, solution: Solution) -> Solution:
+        """A solution in these coordinates as weights `(d, k)` and biases `(k,)` on the features."""
         kernel = self.basis.astype(np.float64) @ solution[0].astype(np.float64)
-        bias = solution[1] - self.mean.astype(np.float64) @ kernel
+        return kernel, solution[1] - self.mean.astype(np.float64) @ kernel
+
+    def head(self, solution: Solution) -> LinearHead:
+        """A solution in these coordinates as a head on the features."""
+        kernel, bias = self.lift(solution)
         return LinearHead(kernel.astype(np.float32), bias.astype(np.float32))

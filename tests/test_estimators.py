@@ -1,0 +1,257 @@
+"""scikit-learn's own checks of heads and transforms; a contract for the two that take images."""
+
+import numpy as np
+import pytest
+from conftest import class_folders, picture
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import tltool
+from tltool import FeatureExtractor, FeatureStore, TltoolError, TransferClassifier
+from tltool.data import canvas
+from tltool.linear.estimators import (
+    FeatureDropout,
+    L2PerTap,
+    LinearSVMHead,
+    LogisticHead,
+    PCAWhitening,
+    PerTap,
+    RidgeHead,
+    ShrinkageLDAHead,
+    SignedSquareRoot,
+    Standardise,
+)
+from tltool.linear.transforms import l2_normalise
+
+HEADS = (LogisticHead(), LinearSVMHead(), RidgeHead(), ShrinkageLDAHead())
+TRANSFORMS = (
+    SignedSquareRoot(),
+    L2PerTap(),
+    Standardise(),
+    FeatureDropout(),
+    FeatureDropout(method="sampled"),
+    PCAWhitening(),
+    PerTap(),
+)
+
+
+@parametrize_with_checks([*HEADS, *TRANSFORMS])
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+def test_heads_refuse_what_cannot_be():
+    X, y = np.eye(4), [0, 1, 0, 1]
+    for head in (LogisticHead(C=0), RidgeHead(alpha=-1), ShrinkageLDAHead(shrinkage=1)):
+        with pytest.raises(ValueError, match="must be above 0"):
+            head.fit(X, y)
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        LinearSVMHead(temperature=0).fit(X, y)
+
+
+def test_transforms_of_taps():
+    X = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
+    np.testing.assert_allclose(L2PerTap((2, 3)).fit_transform(X), l2_normalise(X, (2, 3)))
+    each = PerTap(L2PerTap(), (2, 3)).fit_transform(X)
+    np.testing.assert_allclose(each, l2_normalise(X, (2, 3)))
+    with pytest.raises(TltoolError, match="sum to 4, but there are 5"):
+        L2PerTap((2, 2)).fit(X)
+    assert PCAWhitening(2).fit_transform(X).shape == (20, 2)
+
+
+def test_sampled_dropout_is_noise_on_training_features_alone():
+    X = np.ones((200, 50))
+    dropout = FeatureDropout(0.25, "sampled", random_state=0)
+    noisy = dropout.fit_transform(X)
+    assert set(np.unique(noisy)) == {0.0, 1 / 0.75}
+    assert noisy.mean() == pytest.approx(1, abs=0.02)
+    np.testing.assert_array_equal(dropout.transform(X), X)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Paths and string labels of three classes, and a store of their own."""
+    root = tmp_path_factory.mktemp("estimators")
+    class_folders(root / "photos", n=12)
+    paths = sorted((root / "photos").rglob("*.png"))
+    return [str(p) for p in paths], np.array([p.parent.name for p in paths]), str(root / "store")
+
+
+@pytest.fixture
+def forward_passes(monkeypatch):
+    """How many images went through a network."""
+    from tltool.features import extraction
+
+    seen = []
+    make_engine = extraction.make_engine
+
+    def counting(*given, **named):
+        run = make_engine(*given, **named)
+
+        def counted(pixels):
+            seen.append(len(pixels))
+            return run(pixels)
+
+        return counted
+
+    monkeypatch.setattr(extraction, "make_engine", counting)
+    return seen
+
+
+def extractor(store, **given):
+    return FeatureExtractor("cifar-resnet20", "stage2,stage3:max", store=store, **given)
+
+
+def classifier(store, **given):
+    return TransferClassifier(backbone="cifar-resnet20", store=store, **given)
+
+
+@pytest.mark.parametrize("make", [extractor, classifier], ids=["extractor", "classifier"])
+class TestBoth:
+    def test_clone_and_parameters(self, photos, make):
+        model = make(photos[2])
+        copy = clone(model)
+        assert copy.get_params() == model.get_params()
+        assert copy.set_params(tap="stage3", engine="keras").tap == "stage3"
+        assert clone(copy).engine == "keras"
+        assert model.tap != "stage3"
+
+    def test_fit_returns_itself_and_changes_no_parameter(self, photos, make):
+        paths, labels, store = photos
+        model = make(store)
+        before = model.get_params()
+        assert model.fit(paths, labels) is model
+        assert model.get_params() == before
+
+    @pytest.mark.parametrize(
+        ("images", "message"),
+        [
+            ("one.jpg", "as a sequence of paths"),
+            (["no_such_file.png"], "Could not read no_such_file.png"),
+            (np.zeros((2, 8, 8, 3)), "image 0 is float64 of shape"),
+            (np.zeros((2, 8, 8, 4), np.uint8), "expected a path, or uint8 pixels"),
+        ],
+    )
+    def test_what_is_no_image(self, photos, make, images, message):
+        model = make(photos[2]).fit(photos[0], photos[1])
+        with pytest.raises(TltoolError, match=message):
+            model.transform(images) if make is extractor else model.predict(images)
+
+    def test_not_fitted(self, photos, make):
+        from sklearn.exceptions import NotFittedError
+
+        model = make(photos[2])
+        with pytest.raises(NotFittedError):
+            model.transform(photos[0]) if make is extractor else model.predict(photos[0])
+
+    def test_files_that_are_damaged_are_named(self, photos, make, tmp_path):
+        broken = tmp_path / "broken.png"
+        broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+        model = make(photos[2]).fit(photos[0], photos[1])
+        with pytest.raises(TltoolError, match=r"broken\.png is"):
+            model.transform([broken]) if make is extractor else model.predict([broken])
+
+
+class TestFeatureExtractor:
+    def test_features_are_the_backbones(self, photos):
+        paths, _, store = photos
+        model = extractor(store)
+        features = model.fit_transform(paths)
+        backbone = tltool.Backbone("cifar-resnet20", taps="stage2,stage3:max")
+        pixels = np.stack([canvas(open(p, "rb").read(), (32, 32)) for p in paths])  # noqa: PTH123, SIM115
+        expected = backbone.model.predict(pixels, verbose=0)
+        np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4)
+        assert features.dtype == np.float32
+        assert model.widths_ == (32, 64)
+        names = model.get_feature_names_out()
+        assert (len(names), names[0]) == (96, "stage2_block3_out:avg[0]")
+
+    def test_pixels_and_views(self, photos):
+        _, _, store = photos
+        pixels = np.stack([picture(seed, (40, 30)) for seed in range(4)])
+        ragged = [pixels[0], picture(9, (20, 25)), pixels[1][..., 0]]
+        model = extractor(store, views="10").fit(pixels)
+        features = model.transform(pixels)
+        assert features.shape == (4, 96)
+        np.testing.assert_array_equal(model.transform(ragged)[0], features[0])
+        shown_once = extractor(store).fit_transform(pixels)
+        assert np.abs(shown_once - features).max() > 1e-2
+
+    def test_cross_validation_extracts_once(self, photos, tmp_path, forward_passes):
+        paths, labels, _ = photos
+        model = make_pipeline(
+            extractor(str(tmp_path / "store")), L2PerTap((32, 64)), Standardise(), RidgeHead()
+        )
+        scores = cross_val_score(model, paths, labels, cv=3)
+        assert scores.mean() > 0.6
+        grid = GridSearchCV(model, {"ridgehead__alpha": [0.1, 10.0]}, cv=3).fit(paths, labels)
+        assert grid.predict(paths[:1]).dtype.kind == "U"
+        assert sum(forward_passes) == len(paths)
+
+
+class TestTransferClassifier:
+    def test_learns_string_labels(self, photos):
+        paths, labels, store = photos
+        model = classifier(store).fit(paths[::2], labels[::2])
+        assert model.classes_.tolist() == ["blue", "green", "red"]
+        p = model.predict_proba(paths[1::2])
+        np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
+        assert model.score(paths[1::2], labels[1::2]) > 0.7
+        assert model.predict(paths[:2]).dtype.kind == "U"
+        assert model.choices_["estimate"]["accuracy"] > 0.5
+
+    def test_refitting_forgets(self, photos):
+        paths, labels, store = photos
+        numbers = np.arange(len(paths)) % 11 % 2 + 5
+        model = classifier(store, classifier="lda").fit(paths, labels).fit(paths, numbers)
+        assert model.classes_.tolist() == [5, 6]
+        assert set(model.predict(paths)) <= {5, 6}
+
+    def test_searches_extract_once(self, photos, tmp_path, forward_passes):
+        paths, labels, _ = photos
+        model = classifier(str(tmp_path / "store"), transforms="standardise")
+        assert cross_val_score(model, paths, labels, cv=3).mean() > 0.6
+        grid = GridSearchCV(model, {"classifier": ["lda", "ridge"]}, cv=3).fit(paths, labels)
+        assert grid.best_params_["classifier"] in ("lda", "ridge")
+        assert make_pipeline(model).fit(paths, labels).score(paths, labels) > 0.8
+        assert sum(forward_passes) == len(paths)
+
+    def test_weights_count(self, photos):
+        paths, labels, store = photos
+        weights = np.where(labels == "red", 0.0, 1.0)
+        model = classifier(store, classifier="ridge", transforms="l2")
+        model.fit(paths, labels, sample_weight=weights)
+        assert "red" not in model.predict(paths)
+        equal = model.fit(paths, labels, np.ones(len(paths))).predict_proba(paths)
+        np.testing.assert_allclose(
+            equal, model.fit(paths, labels).predict_proba(paths), rtol=1e-3, atol=1e-4
+        )
+        for wrong in ([1.0], -np.ones(len(paths)), np.full(len(paths), np.nan)):
+            with pytest.raises(TltoolError, match="finite numbers of at least 0"):
+                model.fit(paths, labels, wrong)
+
+    def test_one_class_cannot_be_told_apart(self, photos):
+        with pytest.raises(TltoolError, match="are of one class"):
+            classifier(photos[2]).fit(photos[0][:3], ["a", "a", "a"])
+
+    def test_the_model_is_the_same(self, photos):
+        paths, labels, store = photos
+        model = classifier(store, views="10", classifier="svm").fit(paths, labels)
+        keras_model = model.to_keras()
+        pixels = np.stack([canvas(open(p, "rb").read(), (37, 37)) for p in paths])  # noqa: PTH123, SIM115
+        np.testing.assert_allclose(
+            keras_model.predict(pixels, verbose=0), model.predict_proba(paths), atol=1e-3
+        )
+
+    def test_labels_that_do_not_match(self, photos):
+        with pytest.raises(TltoolError, match="36 images and 2 labels"):
+            classifier(photos[2]).fit(photos[0], ["a", "b"])
+
+
+def test_stores_are_shared(tmp_path):
+    from tltool.features import shared_store
+
+    assert shared_store(tmp_path) is shared_store(str(tmp_path))
+    assert isinstance(shared_store(tmp_path), FeatureStore)
