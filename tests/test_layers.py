@@ -19,8 +19,8 @@ LAYERS = (
     ("features", "linear", "metrics", "similarity"),
     ("strategies", "evaluation", "doctor"),
     ("settings", "results"),
-    ("classifier", "feature_extractor", "runs", "report"),
-    ("workflow",),
+    ("classifier", "feature_extractor", "feature_tables", "runs", "report"),
+    ("gallery", "workflow"),
     ("demo", "display"),
     ("cli",),
 )

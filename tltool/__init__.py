@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tltool.classifier import TransferClassifier
     from tltool.feature_extractor import FeatureExtractor
     from tltool.features import FeatureStore
+    from tltool.gallery import extract, similar
     from tltool.runs import Run
     from tltool.settings import AdaptSettings
     from tltool.workflow import adapt, check, evaluate, predict
@@ -32,9 +33,11 @@ __all__ = [
     "backbone_page",
     "check",
     "evaluate",
+    "extract",
     "import_weights",
     "list_backbones",
     "predict",
+    "similar",
 ]
 
 _HOMES = {
@@ -52,7 +55,9 @@ _HOMES = {
     "list_backbones": "backbones",
     "check": "workflow",
     "evaluate": "workflow",
+    "extract": "gallery",
     "predict": "workflow",
+    "similar": "gallery",
 }
 
 

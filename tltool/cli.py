@@ -56,6 +56,10 @@ EngineOption = Annotated[
     Literal["auto", "keras", "openvino"],
     typer.Option(help="What runs the network; auto takes OpenVINO on a CPU."),
 ]
+Precision = Annotated[
+    Literal["float32", "bfloat16"],
+    typer.Option(help="bfloat16 is faster on some processors; features move by up to 10 %."),
+]
 StoreOption = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Feature store; default: in the user's cache folder."),
@@ -197,10 +201,7 @@ def adapt(
         float, typer.Option(metavar="FRACTION", help="Share to validate on, where none is given.")
     ] = 0.1,
     engine: EngineOption = "auto",
-    precision: Annotated[
-        Literal["float32", "bfloat16"],
-        typer.Option(help="bfloat16 is faster on some processors; features move by up to 10 %."),
-    ] = "float32",
+    precision: Precision = "float32",
     store: StoreOption = None,
     bad_images: BadImagesOption = "skip",
     image_column: ImageColumn = None,
@@ -297,7 +298,11 @@ def predict(
     run: RunFolder,
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATHS...", help="Files, folders and patterns.", show_default=False),
+        typer.Argument(
+            metavar="PATHS...",
+            help="Files, folders and patterns; or one table of features that extract wrote.",
+            show_default=False,
+        ),
     ],
     top_k: Annotated[int, typer.Option(help="Classes to show an image.")] = 3,
     format: Annotated[
@@ -367,6 +372,104 @@ def evaluate(
         split_column=split_column,
     )
     _show(result, json=json, quiet=quiet)
+
+
+@app.command()
+@_explained
+def extract(
+    data: Data,
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="File to write: .parquet, .npz or .csv.", show_default=False
+        ),
+    ],
+    backbone: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Pretrained network; default: as for adapt."),
+    ] = None,
+    weights: Weights = None,
+    tap: Tap = None,
+    input_size: InputSize = None,
+    views: ViewsOption = None,
+    engine: EngineOption = "auto",
+    precision: Precision = "float32",
+    store: StoreOption = None,
+    bad_images: BadImagesOption = "skip",
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write features of images to a file.
+
+    One row a readable file, copies included: file, label, split, SHA-256, and the features of each
+    tap. pandas and NumPy read it without tltool.
+    """
+    from tltool.display import print_extraction, print_json
+    from tltool.gallery import extract as extract_features
+
+    done = extract_features(
+        data,
+        out,
+        store=store,
+        backbone=backbone,
+        weights=weights,
+        tap=tap,
+        input_size=input_size,
+        views=views,
+        engine=engine,
+        precision=precision,
+        bad_images=bad_images,
+        image_column=image_column,
+        label_column=label_column,
+        split_column=split_column,
+    )
+    if json:
+        print_json(done.as_json())
+    elif not quiet:
+        print_extraction(done)
+
+
+@app.command()
+@_explained
+def similar(
+    where: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN|STORE",
+            help="Run folder, or folder of a feature store (what was used last is searched).",
+            show_default=False,
+        ),
+    ],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Image file.", show_default=False)],
+    n: Annotated[int, typer.Option("--n", help="How many to find.")] = 12,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Contact sheet, .png or .html; default: similar-IMAGE.html."
+        ),
+    ] = None,
+    engine: EngineOption = "auto",
+    store: StoreOption = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Find the images that look most like one.
+
+    Prints the nearest by the cosine distance of their features, and writes a contact sheet.
+    """
+    from tltool.display import print_json, print_neighbours
+    from tltool.gallery import similar as find_similar
+
+    found = find_similar(where, image, n=n, out=out, store=store, engine=engine)
+    if json:
+        print_json(found.as_json())
+    elif not quiet:
+        print_neighbours(found)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from tltool._presets import views
 from tltool.backbones.catalogue import BackboneEntry, BackbonePage
 from tltool.data import CheckReport, kinds_in_words
 from tltool.features import StoreInfo
+from tltool.gallery import Extraction, Neighbours
 from tltool.metrics import METRIC_NAMES
 from tltool.results import Prediction, RunResult, best_of_each, choice_in_words
 from tltool.strategies import PENALTIES
@@ -27,7 +28,9 @@ __all__ = [
     "print_backbones",
     "print_check",
     "print_csv",
+    "print_extraction",
     "print_json",
+    "print_neighbours",
     "print_predictions",
     "print_result",
     "print_store",
@@ -152,6 +155,28 @@ def print_predictions(predictions: Sequence[Prediction]) -> None:
         named = (f"{escape(label)} {p:.3f}" for label, p in prediction.top)
         table.add_row(escape(prediction.file), *named)
     _print_rich(table)
+
+
+def print_extraction(done: Extraction) -> None:
+    """What was written, and of what."""
+    taps = ", ".join(f"{name} ({width:,})" for name, width in done.taps.items())
+    typer.echo(f"{done.as_json()['out']}: {counted(done.n_images, 'image')}, {taps}")
+    bad = f"; {len(done.bad_files)} unreadable files left out" if done.bad_files else ""
+    typer.echo(
+        f"{done.backbone}, views {done.views}; {done.computed:,} computed, "
+        f"{done.n_images - done.computed:,} stored before or copies{bad}"
+    )
+
+
+def print_neighbours(found: Neighbours) -> None:
+    """A row an image, the nearest first."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("Distance", "Label", "Split", "File"):
+        table.add_column(heading, overflow="fold")
+    for one in found.neighbours:
+        table.add_row(f"{one.distance:.3f}", escape(one.label), one.split, escape(one.file))
+    _print_rich(table)
+    typer.echo(f"\nOf {found.searched:,} images; {found.as_json()['sheet']} shows them.")
 
 
 def print_csv(predictions: Sequence[Prediction]) -> None:

@@ -223,13 +223,21 @@ class Run:
         """
         return Predictor(self, choose_engine(engine), fall_back=engine == "auto")
 
-    def splits(self) -> dict[str, str]:
-        """Split by hexadecimal SHA-256 of every image of the run; empty if it was not kept."""
+    def head(self) -> LinearHead:
+        """The last layer, on the features as they are before it."""
+        return _head_of(self.model())
+
+    def images(self) -> list[dict[str, str]]:
+        """File, label, split and sha256 of every image of the run; empty if it was not kept."""
         try:
             with (self.folder / _DATASET).open(encoding="utf-8", newline="") as file:
-                return {row["sha256"]: row["split"] for row in csv.DictReader(file)}
-        except (OSError, KeyError):
-            return {}
+                return list(csv.DictReader(file))
+        except OSError:
+            return []
+
+    def splits(self) -> dict[str, str]:
+        """Split by hexadecimal SHA-256 of every image of the run; empty if it was not kept."""
+        return {row["sha256"]: row["split"] for row in self.images() if "sha256" in row}
 
 
 class Predictor:
@@ -254,13 +262,17 @@ class Predictor:
             head = _head_of(self._model)
             _keep_head(head, kept)
         self._head = head
-        self._features: Engine = make_engine(
+        self._engine: Engine = make_engine(
             engine, key, self._feature_model, run.precision, fall_back=fall_back
         )
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Probabilities `(n, k)`, float32, of canvases `(n, height, width, 3)`, uint8."""
-        return self._head.predict_proba(self._features(pixels))
+        return self._head.predict_proba(self.features(pixels))
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        """What the last layer is given, `(n, d)`, float32, of canvases."""
+        return self._engine(pixels)
 
     @cached_property
     def _model(self) -> keras.Model:

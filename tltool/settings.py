@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tltool._presets import backbone_names, recipe, views
-from tltool._validation import TltoolError, check_int, check_option
+from tltool._validation import TltoolError, check_int, check_option, nearest
 from tltool.backbones import Backbone, WeightsMissingError
 from tltool.data import TableColumns, check_shares
 from tltool.features import FeatureSource, FeatureStore
@@ -93,6 +94,19 @@ class AdaptSettings:
         check_option("--bad-images", self.bad_images, ("skip", "fail"))
         check_shares(self.test, self.val)
         object.__setattr__(self, "seed", check_int("--seed", self.seed, low=0, high=2**32 - 1))
+
+    @classmethod
+    def checked(cls, function: str, given: Mapping[str, Any]) -> AdaptSettings:
+        """Settings from a function's keyword arguments.
+
+        Raises:
+            TltoolError: an unknown one; the sentence offers the nearest.
+        """
+        known = [f.name for f in fields(cls)]
+        for name in given:
+            if name not in known:
+                raise TltoolError(f"{function}() has no setting {name!r}: {nearest(name, known)}")
+        return cls(**given)
 
     def make_backbone(self, warnings: list[str]) -> Backbone:
         """The backbone asked for, or the best whose weights can be had; says so in `warnings`."""

@@ -32,7 +32,9 @@ from tltool.data import (
 )
 from tltool.doctor import Finding, examine, examine_probabilities
 from tltool.evaluation import Evaluation, evaluate_predictions, majority_class
-from tltool.features import FeatureSource, FeatureStore, canvas_batches, feature_space
+from tltool.feature_tables import FORMATS, read_features, space_digest
+from tltool.features import FeatureSource, FeatureStore, Space, canvas_batches, feature_space
+from tltool.linear.transforms import apply_of_one_image
 from tltool.report import PACKAGES, Outcome, findings_in_words, render_report, report_content
 from tltool.results import Prediction, RunResult
 from tltool.runs import Predictor, Run, RunWriter
@@ -142,7 +144,7 @@ def adapt(
         >>> result.evaluation.metrics["accuracy"]
         Interval(value=0.93, low=0.9, high=0.95)
     """
-    chosen = _settings(settings)
+    chosen = AdaptSettings.checked("adapt", settings)
     clock = _Clock()
     with clock.phase("check"):
         listing = read_listing(data, chosen.columns)
@@ -279,7 +281,8 @@ def predict(
 
     Args:
         run: a finished run folder.
-        paths: one or several files, folders (searched in full) and patterns such as `*.jpg`.
+        paths: one or several files, folders (searched in full) and patterns such as `*.jpg`; or
+            one table of features that `extract` wrote with the run's settings.
         top_k: classes an image, at most as many as there are.
         engine: "auto", "keras" or "openvino".
 
@@ -292,6 +295,9 @@ def predict(
     """
     check_int("--top-k", top_k, low=1)
     loaded = Run(run)
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    if len(given) == 1 and Path(given[0]).suffix.lower() in FORMATS:
+        return _predict_features(loaded, Path(given[0]).expanduser(), top_k), []
     files, bad = image_files(paths)
     predictor = loaded.predictor(engine)
     names = [printable(str(file)) for file in files]
@@ -304,13 +310,39 @@ def predict(
             if kept:
                 rows = [batch.rows[i] for i in kept]
                 for row, probabilities in zip(rows, predictor(batch.pixels[kept]), strict=True):
-                    best = np.argsort(-probabilities, kind="stable")[:top_k]
-                    top = tuple((loaded.labels[i], float(probabilities[i])) for i in best)
-                    predictions.append(Prediction(names[row], top))
+                    predictions.append(_prediction(names[row], probabilities, loaded.labels, top_k))
             advance(len(batch.rows))
     for file in bad:
         _log.warning("%s: %s", file.file, file.reason)
     return predictions, bad
+
+
+def _predict_features(run: Run, path: Path, top_k: int) -> list[Prediction]:
+    """Predictions for features that `extract` wrote, if they are the run's."""
+    table = read_features(path)
+    spaces = {name: Space(**space) for name, space in run.facts.get("features", {}).items()}
+    if table.space != space_digest(spaces):
+        theirs = next(iter(table.spaces.values()), {"backbone": "another backbone"})
+        raise TltoolError(
+            f"{path} holds features of {theirs['backbone']} ({', '.join(table.arrays)}), and "
+            f"{run.folder} was made with those of {run.facts['backbone']} ({', '.join(spaces)}) "
+            "with its own weights, views and input size; extract them with the run's settings."
+        )
+    steps = run.facts["choices"]["transforms"]
+    arrays = [table.arrays[name] for name in spaces]
+    widths = [array.shape[1] for array in arrays]
+    probabilities = run.head().predict_proba(apply_of_one_image(steps, widths, np.hstack(arrays)))
+    return [
+        _prediction(name, row, run.labels, top_k)
+        for name, row in zip(table.files, probabilities, strict=True)
+    ]
+
+
+def _prediction(
+    name: str, probabilities: np.ndarray, labels: Sequence[str], top_k: int
+) -> Prediction:
+    best = np.argsort(-probabilities, kind="stable")[:top_k]
+    return Prediction(name, tuple((labels[i], float(probabilities[i])) for i in best))
 
 
 def _columns(given: dict[str, str | None]) -> TableColumns:
@@ -320,14 +352,6 @@ def _columns(given: dict[str, str | None]) -> TableColumns:
         if name not in known:
             raise TltoolError(f"Unknown argument {name!r}: {nearest(name, known)}")
     return TableColumns(**{name.removesuffix("_column"): value for name, value in given.items()})
-
-
-def _settings(given: dict[str, Any]) -> AdaptSettings:
-    known = [f.name for f in fields(AdaptSettings)]
-    for name in given:
-        if name not in known:
-            raise TltoolError(f"adapt() has no setting {name!r}: {nearest(name, known)}")
-    return AdaptSettings(**given)
 
 
 def _warn(findings: Iterable[Finding], warnings: list[str]) -> None:

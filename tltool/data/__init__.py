@@ -1,6 +1,6 @@
 """Where images come from: readers, checks, splits, decoding."""
 
-from tltool.data.checks import CheckReport, check_listing
+from tltool.data.checks import CheckReport, check_listing, readable_images
 from tltool.data.dataset import Dataset, Example
 from tltool.data.decoding import (
     CANVAS_VERSION,
@@ -36,5 +36,6 @@ __all__ = [
     "kinds_in_words",
     "read_image",
     "read_listing",
+    "readable_images",
     "split_dataset",
 ]

@@ -22,7 +22,7 @@ from tltool.data.inspection import Inspection, InspectionCache, MemoryCache, ins
 from tltool.data.listing import SPLITS, BadFile, Entry, Listing, kinds_in_words
 from tltool.data.near_duplicates import near_duplicate_groups
 
-__all__ = ["CheckReport", "check_listing"]
+__all__ = ["CheckReport", "check_listing", "readable_images"]
 
 _log = logging.getLogger(__name__)
 
@@ -102,19 +102,8 @@ def check_listing(
         TltoolError: no image, fewer than two classes, unreadable files under "fail" or beyond one
             in ten, or a class that only the test split has.
     """
-    check_option("--bad-images", bad_images, ("skip", "fail"))
-    if not listing.entries and not listing.bad:
-        raise TltoolError(f"{listing.source} holds no image files; {_ignored_phrase(listing)}.")
     cache = MemoryCache() if cache is None else cache
-    seen: list[_Seen] = []
-    with progress("checking", len(listing.entries)) as advance:
-        for chunk in _look_at(listing.entries, cache):
-            seen.extend(chunk)
-            advance(len(chunk))
-    bad = listing.bad + tuple(BadFile(s.entry.name, s.reason) for s in seen if s.reason)
-    _refuse_bad(listing, bad, bad_images)
-
-    readable = [s for s in seen if not s.reason]
+    readable, bad = _read_all(listing, bad_images, cache)
     contradictions = _contradictions(readable)
     used = [s for s in readable if s.hash not in contradictions]
     used, leaks = _without_leaks(used)
@@ -163,6 +152,49 @@ def check_listing(
         notes=(*listing.notes, *_notes(dataset, listing)),
     )
     return dataset, report
+
+
+def readable_images(
+    listing: Listing, *, bad_images: str = "skip", cache: InspectionCache | None = None
+) -> tuple[tuple[Example, ...], tuple[BadFile, ...]]:
+    """Every file of a listing that can be read, copies and contradictions included.
+
+    Args:
+        listing: from a reader.
+        bad_images: "skip" unreadable files, or "fail" at the first look.
+        cache: where inspections are kept.
+
+    Returns:
+        The images in the listing's order, each its own group, and the files that cannot be used.
+
+    Raises:
+        TltoolError: no image, or unreadable files under "fail" or beyond one in ten.
+    """
+    cache = MemoryCache() if cache is None else cache
+    readable, bad = _read_all(listing, bad_images, cache)
+    if not readable:
+        raise TltoolError(f"{listing.source} has no image that can be read.")
+    return tuple(
+        Example(s.entry.path, s.entry.name, s.entry.label, s.hash, s.hash, s.entry.split)
+        for s in readable
+    ), bad
+
+
+def _read_all(
+    listing: Listing, bad_images: str, cache: InspectionCache
+) -> tuple[list[_Seen], tuple[BadFile, ...]]:
+    """What was seen of every file that can be read, and the others."""
+    check_option("--bad-images", bad_images, ("skip", "fail"))
+    if not listing.entries and not listing.bad:
+        raise TltoolError(f"{listing.source} holds no image files; {_ignored_phrase(listing)}.")
+    seen: list[_Seen] = []
+    with progress("checking", len(listing.entries)) as advance:
+        for chunk in _look_at(listing.entries, cache):
+            seen.extend(chunk)
+            advance(len(chunk))
+    bad = listing.bad + tuple(BadFile(s.entry.name, s.reason) for s in seen if s.reason)
+    _refuse_bad(listing, bad, bad_images)
+    return [s for s in seen if not s.reason], bad
 
 
 def _look_at(entries: Sequence[Entry], cache: InspectionCache) -> Iterator[list[_Seen]]:

@@ -190,6 +190,21 @@ class FeatureStore:
         """Let go of the file."""
         self._connection.close()
 
+    def latest_space(self) -> tuple[Space, int] | None:
+        """The space that was used last, and its number; None where there are no features."""
+        with self._explained("read"):
+            row = self._connection.execute(
+                "SELECT key, id FROM spaces JOIN features ON space = id GROUP BY id "
+                "ORDER BY max(used) DESC, id DESC LIMIT 1"
+            ).fetchone()
+        return None if row is None else (Space(**json.loads(row[0])), int(row[1]))
+
+    def hashes(self, space: int) -> list[bytes]:
+        """The images whose features are in a space, sorted."""
+        with self._explained("read"):
+            query = "SELECT hash FROM features WHERE space = ? ORDER BY hash"
+            return [row[0] for row in self._connection.execute(query, (space,))]
+
     def space_id(self, space: Space) -> int:
         """The number of a space, new if it was not there."""
         key = json.dumps(asdict(space), sort_keys=True)

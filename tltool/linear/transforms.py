@@ -25,6 +25,7 @@ __all__ = [
     "Affine",
     "Classifier",
     "Transforms",
+    "apply_of_one_image",
     "check_transforms",
     "dropout_scaling",
     "l2_normalise",
@@ -232,12 +233,13 @@ class Transforms:
         return Classifier(kept, self.widths, head)
 
     def _of_one_image(self, features: np.ndarray) -> np.ndarray:
-        return _of_one_image(self.names, self.widths, features)
+        return apply_of_one_image(self.names, self.widths, features)
 
 
-def _of_one_image(
+def apply_of_one_image(
     names: Sequence[str], widths: Sequence[int] | None, features: np.ndarray
 ) -> np.ndarray:
+    """Features `(n, d)` after those of some steps that follow each image alone."""
     for name in names:
         if name == "sqrt":
             features = signed_sqrt(features)
@@ -262,11 +264,11 @@ class Classifier:
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Scores `(n, k)` before the softmax, of features `(n, d)`, float32."""
-        return self.head.scores(_of_one_image(self.steps, self.widths, features))
+        return self.head.scores(apply_of_one_image(self.steps, self.widths, features))
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Probabilities `(n, k)`, float32, of features `(n, d)`, float32."""
-        return self.head.predict_proba(_of_one_image(self.steps, self.widths, features))
+        return self.head.predict_proba(apply_of_one_image(self.steps, self.widths, features))
 
     def on(self, backbone: keras.Model) -> keras.Model:
         """A backbone with these steps as layers, and the head as a `Dense` one, `predictions`."""

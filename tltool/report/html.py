@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +9,19 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from PIL import Image
 
 from tltool.data import (
     BadFile,
     CheckReport,
     SplitReport,
-    UnreadableImageError,
     kinds_in_words,
-    read_image,
 )
 from tltool.evaluation import Evaluation, wilson_interval
 from tltool.metrics import METRIC_NAMES
+from tltool.report.thumbnails import data_address, thumbnail
 
 __all__ = ["Mistake", "ReportContent", "render_report"]
 
-_THUMBNAIL_SIDE = 160
 _MOST_MISTAKES = 24
 _MOST_CONFUSIONS = 15
 _MOST_LISTED = 50
@@ -90,7 +85,7 @@ def render_report(content: ReportContent) -> str:
         classes=_class_rows(content),
         confusions=_largest_confusions(content),
         cells=_confusion_cells(content),
-        mistakes=[(m, _thumbnail(m.path)) for m in worst],
+        mistakes=[(m, data_address(thumbnail(m.path))) for m in worst],
         findings=_findings(content.check),
         most_listed=_MOST_LISTED,
         ignored=kinds_in_words(content.check.ignored),
@@ -168,19 +163,3 @@ def _in_words(item: BadFile | tuple[str, ...] | str) -> str:
     if isinstance(item, BadFile):
         return f"{item.file}: {item.reason}"
     return item if isinstance(item, str) else " = ".join(item)
-
-
-def _thumbnail(path: Path) -> str:
-    """A small JPEG as a data address; empty if the image is gone."""
-    try:
-        image = read_image(path.read_bytes(), smallest_side=_THUMBNAIL_SIDE)
-    except (OSError, UnreadableImageError):
-        return ""
-    if max(image.size) < _THUMBNAIL_SIDE // 2:  # tiny images: whole pixels, not blur
-        factor = _THUMBNAIL_SIDE // 2 // max(image.size)
-        size = (image.width * factor, image.height * factor)
-        image = image.resize(size, Image.Resampling.NEAREST)
-    image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
