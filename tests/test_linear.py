@@ -13,6 +13,7 @@ from tltool.linear import (
     CLASSIFIERS,
     VALUES,
     Candidate,
+    Choice,
     LinearHead,
     Problem,
     check_transforms,
@@ -298,6 +299,22 @@ class TestChoice:
     def test_two_folds_leave_nothing_to_nest(self):
         choice = choose(self.problem, self.folds % 2, ("lda",), self.chains)
         assert choice.nested is None
+
+
+class TestExpected:
+    """What all images would bring, from the error with one and with two folds held out."""
+
+    @pytest.mark.parametrize("steepness", [0.0, 0.3, 0.9])
+    def test_power_laws_are_followed(self, steepness):
+        errors = {share: 0.1 * share**-steepness for share in (0.6, 0.8, 1.0)}
+        choice = Choice(None, (), 1 - errors[0.8], None, 1 - errors[0.6], 5)
+        assert choice.expected == pytest.approx(1 - errors[1.0])
+
+    def test_bounds(self):
+        assert Choice(None, (), 0.9, None, 0.95, 5).expected == 0.9
+        assert Choice(None, (), 1.0, None, 0.9, 5).expected == 1.0
+        assert Choice(None, (), 0.9, None, 0.1, 5).expected == pytest.approx(1 - 0.1 * 0.8)
+        assert Choice(None, (), None, None, None, 2).expected is None
 
 
 def test_temperature_calibrates():

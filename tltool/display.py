@@ -72,7 +72,7 @@ def print_result(result: RunResult) -> None:
             table.add_row(
                 "Estimated before",
                 "{accuracy:.3f}   95 % interval {low:.3f} to {high:.3f}".format(**estimate)
-                + ", nested cross-validation without test images",
+                + ", nested cross-validation, no test image seen",
             )
     table.add_row("Fitted on", f"{result.n_train:,} images ({result.n_val:,} for validation)")
     table.add_row("Tested on", f"{result.n_test:,} images")

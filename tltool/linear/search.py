@@ -131,6 +131,7 @@ class Choice:
         nested_hits: for each row whether it was; None as above.
         smaller: the same as `nested` where two folds were held out: with fewer images to learn
             from, it tells what more would bring.
+        folds: how many there were.
     """
 
     chosen: Scored
@@ -138,6 +139,24 @@ class Choice:
     nested: float | None
     nested_hits: np.ndarray | None
     smaller: float | None
+    folds: int
+
+    @property
+    def expected(self) -> float | None:
+        """`nested`, extended from the images of all folds but one to those of all.
+
+        The error falls as a power of the number of images; how steeply is told by `smaller`. Never
+        steeper than in inverse proportion, nor upwards. Source: Cortes et al., "Learning Curves:
+        Asymptotic Values and Rate of Convergence", 1993, with an asymptote of 0.
+        """
+        if self.nested is None or self.smaller is None:
+            return None
+        error, more = 1.0 - self.nested, 1.0 - self.smaller
+        if not 0 < error < more:
+            return self.nested
+        steps = np.log([(self.folds - 1) / (self.folds - 2), self.folds / (self.folds - 1)])
+        steepness = min(1.0, float(np.log(more / error) / steps[0]))
+        return 1.0 - error * float(np.exp(-steepness * steps[1]))
 
 
 @dataclass(frozen=True)
@@ -180,7 +199,7 @@ def choose(
     table = search.table(everywhere, ())
     chosen = best(table)
     if not nested:
-        return Choice(chosen, table, None, None, None)
+        return Choice(chosen, table, None, None, None, count)
     hits = np.zeros(len(problem.targets), bool)
     smaller = np.zeros(len(problem.targets))
     for out in everywhere:
@@ -199,6 +218,7 @@ def choose(
         float(np.average(hits, weights=weights)),
         hits,
         float(np.average(smaller, weights=weights)),
+        count,
     )
 
 

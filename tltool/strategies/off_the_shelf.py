@@ -18,6 +18,7 @@ from tltool.linear import (
     Candidate,
     Choice,
     Problem,
+    Scored,
     check_transforms,
     choose,
     fit_candidate,
@@ -109,7 +110,13 @@ class OffTheShelf:
             notes += _fewer_folds(examples, folds, self.folds)
             choice = choose(problem, folds, self.classifiers, self.chains)
             candidate = choice.chosen.candidate
-            choices = _choices(candidate, choice.chosen.temperature, int(folds.max()) + 1, choice)
+            choices = _choices(
+                candidate,
+                choice.chosen.temperature,
+                choice.folds,
+                _estimate(choice, problem.targets),
+                choice.table,
+            )
         for note in notes:
             _log.warning(note)
         classifier = fit_candidate(problem, candidate, choices["temperature"])
@@ -131,14 +138,35 @@ class OffTheShelf:
         return Candidate(name, self.chains[0], _DEFAULTS[name])
 
 
+def _estimate(choice: Choice, targets: np.ndarray) -> dict[str, Any] | None:
+    """How accurate the choice will be on other images, told without any of them.
+
+    The interval is that of the nested figure, moved with it; None where nothing could be nested.
+    """
+    hits, expected = choice.nested_hits, choice.expected
+    if hits is None or expected is None:
+        return None
+    low, high = wilson_interval(int(hits.sum()), len(hits))
+    moved = expected - float(hits.mean())
+    counts = np.bincount(targets)
+    return {
+        "accuracy": expected,
+        "low": min(low + moved, 1.0),
+        "high": min(high + moved, 1.0),
+        "nested": choice.nested,
+        "nested_with_fewer_images": choice.smaller,
+        "nested_of_each_class": (np.bincount(targets, hits) / np.maximum(counts, 1)).tolist(),
+    }
+
+
 def _choices(
-    candidate: Candidate, temperature: float, folds: int, choice: Choice | None = None
+    candidate: Candidate,
+    temperature: float,
+    folds: int,
+    estimate: dict[str, Any] | None = None,
+    table: Sequence[Scored] = (),
 ) -> dict[str, Any]:
     """What was chosen and by which figures, as JSON values."""
-    estimate = None
-    if choice is not None and choice.nested is not None and choice.nested_hits is not None:
-        low, high = wilson_interval(int(choice.nested_hits.sum()), len(choice.nested_hits))
-        estimate = {"accuracy": choice.nested, "low": low, "high": high}
     return {
         "classifier": candidate.classifier,
         "transforms": list(candidate.transforms),
@@ -155,7 +183,7 @@ def _choices(
                 "log_loss": scored.log_loss,
                 "temperature": scored.temperature,
             }
-            for scored in (choice.table if choice else ())
+            for scored in table
         ],
     }
 
