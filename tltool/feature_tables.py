@@ -114,6 +114,8 @@ def read_features(path: Path) -> FeatureTable:
     read = {".npz": _read_npz, ".parquet": _read_parquet, ".csv": _read_csv}
     if path.suffix.lower() not in read:
         raise TltoolError(f"{path} is no table of features; expected one of {', '.join(FORMATS)}.")
+    if not path.is_file():
+        raise TltoolError(f"{path} does not exist; expected a file that tltool extract wrote.")
     try:
         return read[path.suffix.lower()](path)
     except OSError as error:
