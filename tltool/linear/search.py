@@ -337,9 +337,7 @@ class _Search:
         held = _Left(self._problem, self._folds, chain, out)
         forms = _closed(held.spectrum, held.inside)
         for name in self._scouts:
-            self._results[chain, name, out] = [
-                held.judge(forms[name](value)) for value in VALUES[name]
-            ]
+            self._results[chain, name, out] = held.judge_all(map(forms[name], VALUES[name]))
 
     def _fit_stepwise(
         self,
@@ -379,12 +377,18 @@ class _Left:
         self.spectrum = Spectrum(known, self.inside.weights)
         self._coordinates = self.spectrum.project(transforms.apply(problem.features[held]))
 
-    def judge(self, solution: Solution) -> _HeldOut:
-        """How a solution does on the rows that were left out."""
+    def judge_all(self, solutions: Iterable[Solution]) -> list[_HeldOut]:
+        """How solutions along a path do on the rows that were left out."""
+        found: list[_HeldOut] = []
+        for solution in solutions:
+            found.append(self._judge(solution, found[-1].temperature if found else None))
+        return found
+
+    def _judge(self, solution: Solution, before: float | None) -> _HeldOut:
         kernel, bias = solution
         scores = self._coordinates @ kernel + bias.astype(kernel.dtype)
         targets = self._targets
-        temperature = fit_temperature(scores, targets, self._weights)
+        temperature = fit_temperature(scores, targets, self._weights, before)
         right = softmax(scores / temperature)[np.arange(len(targets)), targets]
         losses = -np.log(np.maximum(right, np.finfo(np.float32).eps))
         return _HeldOut(self._rows, scores.argmax(axis=1) == targets, losses, temperature)
@@ -399,10 +403,12 @@ def _closed(spectrum: Spectrum, problem: Problem) -> dict[str, Callable[[float],
 
 def _walk(name: str, held: _Left) -> list[_HeldOut]:
     path = SmoothPath(held.spectrum, held.inside.targets, held.inside.n_classes, name)
-    return [held.judge(path.advance(value)) for value in VALUES[name]]
+    return held.judge_all(map(path.advance, VALUES[name]))
 
 
-def fit_temperature(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
+def fit_temperature(
+    scores: np.ndarray, targets: np.ndarray, weights: np.ndarray, start: float | None = None
+) -> float:
     """The number to divide scores by that gives the lowest log loss.
 
     One image more, of which every class is as likely, keeps confidence finite where all the others
@@ -419,7 +425,7 @@ def fit_temperature(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray
     shares = weights / weights.sum()
     unsure = 1.0 / (1.0 + float(weights.sum()))
     low, high = 1e-2 / spread, 1e2 / spread
-    inverse = 1.0 / spread
+    inverse = min(max(1.0 / (start or spread), low), high)
     right = (1 - unsure) * float(shares @ scores[rows, targets])
     right += unsure * float(shares @ scores.mean(axis=1))
     for _ in range(20):

@@ -27,7 +27,7 @@ from tltool.metrics import wilson_interval
 from tltool.strategies.folds import stratified_folds
 from tltool.strategies.strategy import FittedClassifier
 
-__all__ = ["CLASSIFIER_OPTIONS", "PENALTIES", "OffTheShelf"]
+__all__ = ["CHAINS", "CLASSIFIER_OPTIONS", "PENALTIES", "OffTheShelf"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ PENALTIES = {"lda": "shrinkage", "ridge": "alpha", "logistic-regression": "C", "
 """What the value that is chosen of each classifier is called."""
 
 # What is tried where no transforms are named.
-_CHAINS = (("standardise",), ("l2",), ("sqrt", "l2"), ("dropout",))
+CHAINS = (("standardise",), ("l2",), ("sqrt", "l2"), ("dropout",))
+"""Transforms to choose from."""
 
 # Where no folds can be made: the middle of what was chosen on data sets where they can.
 _DEFAULTS = {"lda": 0.65, "ridge": 1.0, "logistic-regression": 0.1, "svm": 0.001}
@@ -74,7 +75,7 @@ class OffTheShelf:
     ) -> None:
         check_option("--classifier", classifier, CLASSIFIER_OPTIONS)
         self.classifiers = CLASSIFIERS if classifier == "auto" else (classifier,)
-        self.chains = _CHAINS if transforms is None else (check_transforms(transforms),)
+        self.chains = CHAINS if transforms is None else (check_transforms(transforms),)
         self.folds = folds
 
     def fit(

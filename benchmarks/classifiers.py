@@ -1,0 +1,94 @@
+"""Each classifier's own choice of its penalty, and the whole of `auto`, against a grid search.
+
+    TLTOOL_WEIGHTS=FOLDER python benchmarks/classifiers.py caltech101/101_ObjectCategories
+
+The peer is `GridSearchCV(make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)))` over
+eight values of C and five folds, on the same features in the same run. Features are those of the
+last three blocks, averaged and maximal (1,280 of MobileNet 0.25), and as many columns of the last
+block's activations, drawn by lot, as `--wide` says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+from decaf import draw
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from tltool.data import check_listing, read_listing
+from tltool.features import FeatureStore
+from tltool.linear import CLASSIFIERS, Problem, choose, fit_candidate
+from tltool.settings import AdaptSettings
+from tltool.strategies.folds import stratified_folds
+from tltool.strategies.off_the_shelf import CHAINS
+
+PEER_VALUES = np.logspace(-3, 0.5, 8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--backbone", default="mobilenet-0.25")
+    parser.add_argument("--weights")
+    parser.add_argument("--views", default="1")
+    parser.add_argument("--wide", type=int, default=4096)
+    parser.add_argument("--store", type=Path)
+    options = parser.parse_args()
+
+    blocks = AdaptSettings(backbone=options.backbone, weights=options.weights, views=options.views)
+    with FeatureStore(options.store) as store:
+        dataset, _ = check_listing(read_listing(options.data), cache=store)
+        drawn = draw(dataset, 0, 30, 50)
+        train, test = drawn.of("train"), drawn.of("test")
+        given = {"backbone": options.backbone, "weights": options.weights}
+        preset = blocks.make_backbone([]).preset
+        last = list(preset.blocks)[-1]
+        for tap, views, columns in (
+            ("last3:avg+max", options.views, None),
+            (f"{last}:flatten", "1", options.wide),
+        ):
+            source = AdaptSettings(**given, tap=tap, views=views).make_source(store)
+            known, unknown = (source.features(part).values for part in (train, test))
+            widths = source.widths
+            if columns:
+                kept = np.sort(np.random.default_rng(0).permutation(known.shape[1])[:columns])
+                known, unknown, widths = known[:, kept], unknown[:, kept], (columns,)
+            compare(known, unknown, drawn.targets(train), drawn.targets(test), widths, train)
+
+
+def compare(known, unknown, targets, expected, widths, examples) -> None:
+    """Everything on one set of features."""
+    n_classes = int(targets.max()) + 1
+    print(f"\n{len(known):,} images, {known.shape[1]:,} features, {n_classes} classes", flush=True)
+    started = time.perf_counter()
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    grid = GridSearchCV(model, {"logisticregression__C": PEER_VALUES}, cv=5).fit(known, targets)
+    peer = time.perf_counter() - started
+    accuracy = grid.score(unknown, expected)
+    print(f"{'grid search':22}{peer:8.1f} s          test accuracy {100 * accuracy:.2f} %")
+    problem = Problem(known, targets, n_classes, widths)
+    folds = stratified_folds(examples, 5, 0)
+    for name in (*CLASSIFIERS, "auto"):
+        started = time.perf_counter()
+        if name == "auto":
+            choice = choose(problem, folds, CLASSIFIERS, CHAINS)
+        else:
+            choice = choose(problem, folds, (name,), nested=False)
+        head = fit_candidate(problem, choice.chosen.candidate, choice.chosen.temperature)
+        seconds = time.perf_counter() - started
+        accuracy = np.mean(head.predict_proba(unknown).argmax(axis=1) == expected)
+        print(
+            f"{name:22}{seconds:8.1f} s {peer / seconds:6.1f}x  test accuracy "
+            f"{100 * accuracy:.2f} %  {choice.chosen.candidate}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
