@@ -388,18 +388,17 @@ def test_evaluate_counts_the_images_of_its_own_data(finished_run, tmp_path):
 
 
 def test_default_backbone_says_which_weights_are_missing(photos, tmp_path, monkeypatch):
-    from tltool import workflow
+    from tltool import settings
     from tltool.backbones import WeightsMissingError
-    from tltool.workflow import AdaptSettings, _choose_backbone
 
     def only_mobilenet(name, *arguments, **layers):
         if name == "resnet50":
             raise WeightsMissingError("none")
         return name
 
-    monkeypatch.setattr(workflow, "Backbone", only_mobilenet)
+    monkeypatch.setattr(settings, "Backbone", only_mobilenet)
     warnings = []
-    assert _choose_backbone(AdaptSettings(), warnings) == "mobilenet-0.25"
+    assert settings.AdaptSettings().make_backbone(warnings) == "mobilenet-0.25"
     assert "weights of resnet50 could not be had, so mobilenet-0.25" in warnings[0]
 
 
