@@ -89,15 +89,19 @@ class OffTheShelf:
         """See `Strategy.fit`."""
         examples = dataset.of("train", "val")
         shown = source.for_prediction()
+        features = shown.features(examples).values
+        # to ask the backbone for widths may build it, and a single part needs no asking
+        several = len(source.backbone.parts) > 1
+        widths = source.widths if several else (features.shape[1],)
         problem = Problem(
-            shown.features(examples).values,
+            features,
             dataset.targets(examples),
             len(dataset.labels),
-            source.widths,
+            widths,
             weights,
             source.each_view(examples) if source.views.random else None,
         )
-        notes = _constant_features(problem.features, source)
+        notes = _constant_features(features, source, widths)
         folds = stratified_folds(examples, self.folds, seed)
         if folds is None:
             candidate = self._default()
@@ -189,14 +193,16 @@ def _choices(
     }
 
 
-def _constant_features(features: np.ndarray, source: FeatureSource) -> list[str]:
+def _constant_features(
+    features: np.ndarray, source: FeatureSource, widths: Sequence[int]
+) -> list[str]:
     """Taps of which nothing varies are named; where no tap is left, nothing can be learned.
 
     Raises:
         TltoolError: all features are constant.
     """
     varies = np.ptp(features, axis=0) > 0
-    ends = np.cumsum(source.widths)[:-1]
+    ends = np.cumsum(widths)[:-1]
     dead = [
         str(part)
         for part, columns in zip(source.backbone.parts, np.split(varies, ends), strict=True)
