@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import functools
 import logging
 import os
 import shlex
 import shutil
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -123,6 +125,7 @@ def _explained(command: Callable[..., None]) -> Callable[..., None]:
 
         debug = options.get("debug", False)
         _set_up_logging(debug=debug)
+        _keep_interrupts()
         try:
             _show_progress(not options.get("quiet", False))
             command(**options)
@@ -147,6 +150,19 @@ def _explained(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(1) from None
 
     return run
+
+
+def _keep_interrupts() -> None:
+    """Ctrl-C again, where it fell into a callback whose exceptions Python drops."""
+    given = sys.unraisablehook
+
+    def hook(dropped: Any) -> None:
+        if dropped.exc_type is KeyboardInterrupt:
+            threading.Timer(0.05, _thread.interrupt_main).start()
+        else:
+            given(dropped)
+
+    sys.unraisablehook = hook
 
 
 @app.command()
