@@ -8,6 +8,7 @@ import pytest
 from conftest import class_folders, picture, save
 
 import tltool
+from tltool.report.thumbnails import THUMBNAIL_SIDE, data_address, thumbnail
 
 NASTY = "<script>alert('x')<script>"
 
@@ -78,8 +79,8 @@ def test_many_classes_stay_small(tmp_path):
 
 @pytest.mark.parametrize("size", [(8, 8), (300, 20)])
 def test_thumbnails_of_odd_sizes(tmp_path, size):
-    from tltool.report.html import _thumbnail
-
     path = save(tmp_path / "a.png", picture(1, size))
-    assert _thumbnail(path).startswith("data:image/jpeg;base64,")
-    assert _thumbnail(tmp_path / "gone.png") == ""
+    shown = thumbnail(path)
+    assert shown is not None and max(shown.size) == THUMBNAIL_SIDE // (2 if max(size) < 80 else 1)
+    assert data_address(shown).startswith("data:image/jpeg;base64,")
+    assert thumbnail(tmp_path / "gone.png") is None and data_address(None) == ""
