@@ -20,8 +20,9 @@ from tltool.linear import (
     choose,
     fit_candidate,
 )
+from tltool.linear.calibration import fit_temperature
 from tltool.linear.closed import ClosedForms
-from tltool.linear.search import fit_temperature
+from tltool.linear.estimators import RidgeHead
 from tltool.linear.smooth import SmoothPath
 from tltool.linear.spectrum import Spectrum
 from tltool.linear.transforms import (
@@ -136,13 +137,39 @@ def test_the_way_along_a_path_does_not_matter(loss):
         assert np.mean(rough.argmax(axis=1) == fine.argmax(axis=1)) > 0.98
 
 
-def test_a_class_without_images_is_never_likely():
-    features, targets = blobs(60, 10, 3)
-    for name in CLASSIFIERS:
-        candidate = Candidate(name, ("standardise",), VALUES[name][4])
-        p = fit_candidate(Problem(features, targets, 4), candidate).predict_proba(features)
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_class_without_images_is_never_likely(name):
+    features, targets = blobs(1100, 300, 5, spread=4.0)
+    for value in VALUES[name]:
+        candidate = Candidate(name, ("standardise",), value)
+        problem = Problem(features[:100], targets[:100], 6)
+        p = fit_candidate(problem, candidate).predict_proba(features[100:])
         assert np.isfinite(p).all()
-        assert (p.argmax(axis=1) != 3).all()
+        assert (p.argmax(axis=1) != 5).all()
+        without = fit_candidate(Problem(features[:100], targets[:100], 5), candidate)
+        np.testing.assert_array_equal(
+            p.argmax(axis=1), without.scores(features[100:]).argmax(axis=1)
+        )
+
+
+@pytest.mark.parametrize("n", [2600, 3000])
+def test_a_large_feature_of_noise_hides_nothing(n):
+    """Float32 would lose the others among its rounding errors."""
+    features, targets = blobs(n, 100, 3, spread=0.5)
+    features[:, 0] = np.random.default_rng(1).normal(0, 3e4, n)
+    for dtype in (np.float32, np.float64):
+        spectrum = Spectrum(features.astype(dtype))
+        head = spectrum.head(ClosedForms(spectrum, targets, 3).ridge(1.0))
+        assert np.mean(head.scores(features).argmax(axis=1) == targets) > 0.99
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e6])
+def test_an_offset_costs_no_digits(offset):
+    features, targets = blobs(4000, 100, 3)
+    features = features.astype(np.float64) + offset
+    found = RidgeHead(1.0).fit(features, targets).decision_function(features)
+    expected = RidgeClassifier(1.0).fit(features, targets).decision_function(features)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_probabilities_survive_large_scores():
@@ -176,7 +203,7 @@ class TestTransforms:
         assert not step.apply(features + 1)[:, 2].any()
 
     def test_whitening_is_principal_components(self):
-        found = whitening(self.features, 3).apply(self.features)
+        found = whitening(self.features, components=3).apply(self.features)
         expected = PCA(3, whiten=True).fit_transform(self.features) * np.sqrt(50 / 49)
         np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-3)
 
@@ -188,7 +215,7 @@ class TestTransforms:
         masks = (random.random((4000, 1, 8)) >= rate) / (1 - rate)
         scores = (self.features * masks) @ weights
         added = scores.var(axis=0).mean()
-        scale = dropout_scaling(self.features, rate).scale
+        scale = dropout_scaling(self.features, rate=rate).scale
         assert added == pytest.approx(np.sum((weights / scale) ** 2), rel=0.05)
 
     @pytest.mark.parametrize(
@@ -282,13 +309,47 @@ class TestChoice:
         assert {s.candidate.transforms for s in alone.table} == {scout}
 
     def test_copies_are_fitted_on_and_features_judged_by(self):
-        copies = np.stack([self.features, self.features], axis=1)
-        doubled = Problem(self.features, self.targets, self.n_classes, copies=copies)
-        twice = np.full(120, 2.0)
-        weighted = Problem(self.features, self.targets, self.n_classes, weights=twice)
-        one = choose(doubled, self.folds, ("lda",), self.chains)
-        other = choose(weighted, self.folds, ("lda",), self.chains)
-        assert [s.accuracy for s in one.table] == [s.accuracy for s in other.table]
+        random = np.random.default_rng(1)
+        copies = self.features[:, None] + random.normal(1, 2, (120, 3, 40)).astype(np.float32)
+        problem = Problem(self.features, self.targets, self.n_classes, copies=copies)
+        choice = choose(problem, self.folds, CLASSIFIERS, self.chains, nested=False)
+        for scored in choice.table[::4]:
+            if scored.candidate.classifier == "logistic-regression":
+                continue  # its search stops early, and a hit or two may differ
+            hits = []
+            for fold in range(5):
+                out = self.folds == fold
+                stacked = copies[~out].reshape(-1, 40)
+                targets = np.repeat(self.targets[~out], 3)
+                third = np.full(len(targets), 1 / 3)
+                known = Problem(stacked, targets, self.n_classes, weights=third)
+                scores = fit_candidate(known, scored.candidate).scores(self.features[out])
+                hits += list(scores.argmax(axis=1) == self.targets[out])
+            assert scored.accuracy == pytest.approx(np.mean(hits), abs=0.02)
+
+    def test_copies_weigh_as_much_as_one_image(self):
+        copies = np.stack([self.features] * 4, axis=1)
+        fourfold = Problem(self.features, self.targets, self.n_classes, copies=copies)
+        for name in CLASSIFIERS:
+            candidate = Candidate(name, ("standardise",), VALUES[name][3])
+            np.testing.assert_allclose(
+                fit_candidate(fourfold, candidate).scores(self.features),
+                fit_candidate(self.problem, candidate).scores(self.features),
+                rtol=1e-3,
+                atol=1e-3,
+            )
+
+    def test_nested_choice_of_stepwise_classifiers_is_without_the_fold(self):
+        """Also of the transforms that they are tried on."""
+        choice = choose(self.problem, self.folds, ("svm",), self.chains)
+        for fold in range(5):
+            out = self.folds == fold
+            known = Problem(self.features[~out], self.targets[~out], self.n_classes)
+            others = np.unique(self.folds[~out], return_inverse=True)[1]
+            inner = choose(known, others, ("svm",), self.chains, nested=False)
+            head = fit_candidate(known, inner.chosen.candidate)
+            right = head.scores(self.features[out]).argmax(axis=1) == self.targets[out]
+            assert np.mean(choice.nested_hits[out] == right) > 0.95
 
     def test_two_folds_leave_nothing_to_nest(self):
         choice = choose(self.problem, self.folds % 2, ("lda",), self.chains)

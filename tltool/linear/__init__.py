@@ -8,15 +8,13 @@ from tltool.linear.search import (
     Choice,
     Problem,
     Scored,
-    best,
     choose,
     fit_candidate,
 )
-from tltool.linear.transforms import TRANSFORMS, Classifier, check_transforms
+from tltool.linear.transforms import Classifier, check_transforms
 
 __all__ = [
     "CLASSIFIERS",
-    "TRANSFORMS",
     "VALUES",
     "Candidate",
     "Choice",
@@ -24,7 +22,6 @@ __all__ = [
     "LinearHead",
     "Problem",
     "Scored",
-    "best",
     "check_transforms",
     "choose",
     "fit_candidate",

@@ -49,10 +49,12 @@ class ClosedForms:
         in scikit-learn's `LinearDiscriminantAnalysis(solver="lsqr")`, which this equals. With
         A the inverse of the total scatter and its penalty, M the class means and D their weights,
         `(A^-1 - M^T D M)^-1 M^T = A M^T (1 - D M A M^T)^-1`, so only a matrix of the classes is
-        inverted. Source: Hastie, Buja, Tibshirani, "Penalized Discriminant Analysis", 1995.
+        inverted. A class without images gets a score below all others. Source: Hastie, Buja,
+        Tibshirani, "Penalized Discriminant Analysis", 1995.
         """
-        counts = np.maximum(self._counts, 1e-12 * self._total)
-        means = self._sums.astype(np.float64) / counts
+        present = self._counts > 0
+        counts = self._counts[present]
+        means = self._sums[:, present].astype(np.float64) / counts
         scatter = self._spectrum.scatter.astype(np.float64)
         within = max(float(scatter.sum() - (means**2 * counts).sum()), 1e-12 * scatter.sum())
         sphere = within / self._total / self._spectrum.n_features
@@ -61,6 +63,11 @@ class ClosedForms:
         between = means.T @ spread
         inverse = np.linalg.inv(np.eye(len(counts)) - counts[:, None] * between)
         scale = self._total / (1.0 - shrinkage)
-        kernel = scale * (spread @ inverse)
-        bias = np.log(counts / self._total) - 0.5 * scale * np.diag(between @ inverse)
+        kernel = np.zeros(self._sums.shape)
+        kernel[:, present] = scale * (spread @ inverse)
+        bias = np.zeros(len(present))
+        bias[present] = np.log(counts / self._total) - 0.5 * scale * np.diag(between @ inverse)
+        if not present.all():  # further below all scores there are than those lie apart
+            scores = self._spectrum.coordinates @ kernel[:, present] + bias[present]
+            bias[~present] = 2.0 * scores.min() - scores.max()
         return kernel.astype(self._sums.dtype), bias

@@ -21,6 +21,9 @@ _MAX_STEPS = 2000
 # Of the gain that the slope promises, the share that must come true (Armijo's condition).
 _SUFFICIENT = 1e-4
 
+# Where values differ by rounding errors alone, a step must lower the slope to this share.
+_FLATTER = 0.9
+
 Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
@@ -101,6 +104,10 @@ def minimise(
             reached, change = objective(tried)
             if reached <= value - _SUFFICIENT * length * slope:
                 break
+            if reached - value <= 2 * rounding * abs(value) and _norm(change) < _FLATTER * _norm(
+                gradient
+            ):  # values no longer tell, slopes still do
+                break
             curve = reached - value + length * slope
             length *= min(0.5, max(0.1, 0.5 * length * slope / max(curve, 1e-300)))
             if not length * slope > rounding * abs(value):  # nothing to gain but rounding errors
@@ -111,3 +118,7 @@ def minimise(
         if stop(gain, value):
             break
     return point
+
+
+def _norm(values: np.ndarray) -> float:
+    return float(np.sqrt(np.vdot(values, values)))

@@ -21,7 +21,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from tltool._validation import TltoolError, check_option
+from tltool._validation import TltoolError, check_int, check_option
 from tltool.linear.closed import ClosedForms
 from tltool.linear.linear_head import softmax
 from tltool.linear.smooth import SmoothPath
@@ -108,7 +108,8 @@ class LogisticHead(_Head):
     """Multinomial logistic regression, by warm-started L-BFGS in the features' eigenbasis.
 
     Args:
-        C: inverse strength of the penalty `|W|^2 / 2`, as in scikit-learn's.
+        C: inverse strength of the penalty `|W|^2 / 2`, as in scikit-learn's; of two classes each
+            has weights of its own here, so that C is 2 C there.
         temperature: what scores are divided by before the softmax.
     """
 
@@ -221,10 +222,10 @@ class L2PerTap(OneToOneFeatureMixin, _Transform):
         self.widths = widths
 
     def _learn(self, X: np.ndarray) -> None:
-        _check_widths(self.widths, X.shape[1])
+        self.widths_ = _checked_widths(self.widths, X.shape[1])
 
     def _apply(self, X: np.ndarray) -> np.ndarray:
-        return l2_normalise(X, self.widths)
+        return l2_normalise(X, self.widths_)
 
 
 class Standardise(OneToOneFeatureMixin, _Transform):
@@ -273,7 +274,7 @@ class FeatureDropout(OneToOneFeatureMixin, _Transform):
         check_option("method", self.method, ("marginalised", "sampled"))
         if not 0 < self.rate < 1:
             raise TltoolError(f"rate must be above 0 and below 1, got {self.rate!r}.")
-        self.step_ = dropout_scaling(X, self.rate) if self.method == "marginalised" else None
+        self.step_ = dropout_scaling(X, rate=self.rate) if self.method == "marginalised" else None
 
     def _apply(self, X: np.ndarray) -> np.ndarray:
         return X.copy() if self.step_ is None else self.step_.apply(X)
@@ -285,7 +286,7 @@ class FeatureDropout(OneToOneFeatureMixin, _Transform):
 
 
 class PCAWhitening(_Transform):
-    """Principal components, each divided by its deviation.
+    """Principal components, each divided by its deviation, or a tenth of the mean one if larger.
 
     Args:
         n_components: how many are kept, the largest; None for all that vary.
@@ -295,9 +296,9 @@ class PCAWhitening(_Transform):
         self.n_components = n_components
 
     def _learn(self, X: np.ndarray) -> None:
-        if self.n_components is not None and self.n_components < 1:
-            raise TltoolError(f"n_components must be 1 or more, got {self.n_components!r}.")
-        self.step_ = whitening(X, self.n_components)
+        if self.n_components is not None:
+            check_int("n_components", self.n_components, low=1)
+        self.step_ = whitening(X, components=self.n_components)
 
     def _apply(self, X: np.ndarray) -> np.ndarray:
         return self.step_.apply(X)
@@ -316,7 +317,7 @@ class PerTap(_Transform):
         self.widths = widths
 
     def _learn(self, X: np.ndarray) -> None:
-        _check_widths(self.widths, X.shape[1])
+        self.widths_ = _checked_widths(self.widths, X.shape[1])
         model = Standardise() if self.transformer is None else self.transformer
         self.transformers_ = [clone(model).fit(part) for part in self._parts(X)]
 
@@ -325,12 +326,15 @@ class PerTap(_Transform):
         return np.hstack([one.transform(part) for one, part in parts])
 
     def _parts(self, X: np.ndarray) -> list[np.ndarray]:
-        return np.split(X, np.cumsum(self.widths or (X.shape[1],))[:-1], axis=1)
+        return np.split(X, np.cumsum(self.widths_)[:-1], axis=1)
 
 
-def _check_widths(widths: Sequence[int] | None, d: int) -> None:
-    if widths is not None and sum(widths) != d:
+def _checked_widths(widths: Sequence[int] | None, d: int) -> tuple[int, ...]:
+    """How many columns each tap has; all of them one tap where nothing is said."""
+    known = (d,) if widths is None else tuple(int(width) for width in widths)
+    if sum(known) != d or min(known, default=0) < 1:
         raise TltoolError(
-            f"widths {tuple(widths)} sum to {sum(widths)}, but there are {d} features; give the "
-            "number of columns of each tap."
+            f"widths {known} do not add up to the {d} features that there are; give the number of "
+            "columns of each tap."
         )
+    return known

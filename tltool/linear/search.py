@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from tltool._cores import cores
 from tltool._progress import progress
+from tltool.linear.calibration import fit_temperature
 from tltool.linear.closed import ClosedForms
 from tltool.linear.linear_head import softmax
 from tltool.linear.smooth import LOSSES, SmoothPath
@@ -68,8 +69,9 @@ class Scored:
     Args:
         candidate: which.
         accuracy: share of the images that were right while held out.
-        log_loss: mean over those images, at that temperature.
-        temperature: what scores are divided by to be calibrated.
+        log_loss: mean over those images, each fold's scores divided by the temperature that
+            suits that fold best.
+        temperature: what scores are divided by to be calibrated, the folds' geometric mean.
     """
 
     candidate: Candidate
@@ -89,7 +91,7 @@ class Problem:
         widths: how many of the columns each tap has.
         weights: of the rows, `(n,)`; None for one each.
         copies: several sets of features of each row `(n, m, d)`, to fit on instead of `features`;
-            rows that are held out are judged by `features`.
+            rows that are held out are judged by `features`. Together they weigh as much as one.
     """
 
     features: np.ndarray
@@ -102,12 +104,17 @@ class Problem:
     def to_fit(self, rows: np.ndarray) -> Problem:
         """Some of the rows, each of their copies a row."""
         weights = None if self.weights is None else self.weights[rows]
-        features, targets = self.features[rows], self.targets[rows]
-        if self.copies is not None:
-            n, m, d = self.copies[rows].shape
-            features, targets = self.copies[rows].reshape(n * m, d), np.repeat(targets, m)
-            weights = None if weights is None else np.repeat(weights, m)
-        return Problem(features, targets, self.n_classes, self.widths, weights)
+        targets = self.targets[rows]
+        if self.copies is None:
+            return Problem(self.features[rows], targets, self.n_classes, self.widths, weights)
+        n, m, d = self.copies[rows].shape
+        return Problem(
+            self.copies[rows].reshape(n * m, d),
+            np.repeat(targets, m),
+            self.n_classes,
+            self.widths,
+            np.repeat(self.row_weights[rows] / m, m),
+        )
 
     @property
     def row_weights(self) -> np.ndarray:
@@ -235,7 +242,7 @@ def fit_candidate(problem: Problem, candidate: Candidate, temperature: float = 1
         path = SmoothPath(spectrum, problem.targets, problem.n_classes, name)
         solution = path.finish(value)
     else:
-        solution = _closed(spectrum, problem)[name](value)
+        solution = _closed(spectrum, problem.targets, problem.n_classes)[name](value)
     return transforms.classifier(spectrum.head(solution).tempered(temperature))
 
 
@@ -264,18 +271,15 @@ class _Search:
         singles = [frozenset((fold,)) for fold in range(self.count)]
         pairs = [frozenset(pair) for pair in combinations(range(self.count), 2)]
         outs = singles + (pairs if nested else [])
-        steps = len(outs) * (
-            len(self._chains) * bool(self._scouts)
-            + len(self._stepwise) * (1 if self._scouted else len(self._chains))
-        )
-        with progress("fitting", steps) as advance:
-            if self._scouts:
-                for chain in self._chains:
-                    for out in outs:
-                        self._fit_closed(chain, out)
-                        advance(1)
-            if self._stepwise:
-                self._fit_stepwise(self._wanted(nested), advance)
+        if self._scouts:
+            with progress("fitting closed forms", len(outs) * len(self._chains)) as advance:
+                for chain, out in product(self._chains, outs):
+                    self._fit_closed(chain, out)
+                    advance(1)
+        if self._stepwise:
+            wanted = self._wanted(nested)
+            with progress("fitting step by step", len(wanted) * len(self._stepwise)) as advance:
+                self._fit_stepwise(wanted, advance)
 
     def table(self, folds: Sequence[int], out: tuple[int, ...]) -> tuple[Scored, ...]:
         """Every candidate, judged on some folds by fits without them and without those of `out`."""
@@ -331,7 +335,7 @@ class _Search:
 
     def _fit_closed(self, chain: tuple[str, ...], out: frozenset[int]) -> None:
         held = _Left(self._problem, self._folds, chain, out)
-        forms = _closed(held.spectrum, held.inside)
+        forms = _closed(held.spectrum, held.targets, self._problem.n_classes)
         for name in self._scouts:
             self._results[chain, name, out] = held.judge_all(map(forms[name], VALUES[name]))
 
@@ -342,7 +346,8 @@ class _Search:
     ) -> None:
         """A core a path: within one, a second thread would mostly wait for the first."""
         n_cores = cores()
-        with ThreadPoolExecutor(n_cores) as pool:
+        pool = ThreadPoolExecutor(n_cores, thread_name_prefix="fit")
+        try:
             for start in range(0, len(wanted), n_cores):
                 held = [
                     (chain, out, _Left(self._problem, self._folds, chain, out))
@@ -351,10 +356,12 @@ class _Search:
                 jobs = [(name, *rest) for name in self._stepwise for rest in held]
                 with threadpool_limits(1):
                     for (name, chain, out, _), found in zip(
-                        jobs, pool.map(lambda job: _walk(job[0], job[3]), jobs), strict=True
+                        jobs, pool.map(lambda job: job[3].walk(job[0]), jobs), strict=True
                     ):
                         self._results[chain, name, out] = found
                         advance(1)
+        finally:  # who interrupts does not wait for paths under way
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Left:
@@ -364,14 +371,21 @@ class _Left:
         self, problem: Problem, folds: np.ndarray, chain: tuple[str, ...], out: frozenset[int]
     ) -> None:
         held = np.isin(folds, list(out))
-        self.inside = problem.to_fit(np.flatnonzero(~held))
+        inside = problem.to_fit(np.flatnonzero(~held))
+        self.targets = inside.targets
+        self._n_classes = problem.n_classes
         self._rows = np.flatnonzero(held)
-        self._targets = problem.targets[held]
-        self._weights = problem.row_weights[held]
+        self._held_targets = problem.targets[held]
+        self._held_weights = problem.row_weights[held]
         transforms = Transforms(chain, problem.widths)
-        known = transforms.fit(self.inside.features, self.inside.weights)
-        self.spectrum = Spectrum(known, self.inside.weights)
+        known = transforms.fit(inside.features, inside.weights)
+        self.spectrum = Spectrum(known, inside.weights)
         self._coordinates = self.spectrum.project(transforms.apply(problem.features[held]))
+
+    def walk(self, name: str) -> list[_HeldOut]:
+        """Results along the path of a classifier that is found step by step."""
+        path = SmoothPath(self.spectrum, self.targets, self._n_classes, name)
+        return self.judge_all(map(path.advance, VALUES[name]))
 
     def judge_all(self, solutions: Iterable[Solution]) -> list[_HeldOut]:
         """How solutions along a path do on the rows that were left out."""
@@ -383,59 +397,17 @@ class _Left:
     def _judge(self, solution: Solution, before: float | None) -> _HeldOut:
         kernel, bias = solution
         scores = self._coordinates @ kernel + bias.astype(kernel.dtype)
-        targets = self._targets
-        temperature = fit_temperature(scores, targets, self._weights, before)
+        targets = self._held_targets
+        temperature = fit_temperature(scores, targets, self._held_weights, before)
         right = softmax(scores / temperature)[np.arange(len(targets)), targets]
         losses = -np.log(np.maximum(right, np.finfo(np.float32).eps))
         return _HeldOut(self._rows, scores.argmax(axis=1) == targets, losses, temperature)
 
 
-def _closed(spectrum: Spectrum, problem: Problem) -> dict[str, Callable[[float], Solution]]:
+def _closed(
+    spectrum: Spectrum, targets: np.ndarray, n_classes: int
+) -> dict[str, Callable[[float], Solution]]:
     """The closed forms as functions of their value."""
-    forms = ClosedForms(spectrum, problem.targets, problem.n_classes)
+    forms = ClosedForms(spectrum, targets, n_classes)
     total = float(spectrum.weights.sum())
     return {"lda": forms.lda, "ridge": lambda share: forms.ridge(share * total)}
-
-
-def _walk(name: str, held: _Left) -> list[_HeldOut]:
-    path = SmoothPath(held.spectrum, held.inside.targets, held.inside.n_classes, name)
-    return held.judge_all(map(path.advance, VALUES[name]))
-
-
-def fit_temperature(
-    scores: np.ndarray, targets: np.ndarray, weights: np.ndarray, start: float | None = None
-) -> float:
-    """The number to divide scores by that gives the lowest log loss.
-
-    One image more, of which every class is as likely, keeps confidence finite where all the others
-    are right, as in Platt's method. Newton's method on the inverse, in which the log loss is
-    convex. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017,
-    https://arxiv.org/abs/1706.04599; Platt, "Probabilistic Outputs for Support Vector Machines",
-    1999.
-    """
-    scores = scores - scores.max(axis=1, keepdims=True)
-    rows = np.arange(len(targets))
-    spread = float(np.abs(scores).mean())
-    if not spread > 0 or not len(targets) or not weights.sum() > 0:
-        return 1.0
-    shares = weights / weights.sum()
-    unsure = 1.0 / (1.0 + float(weights.sum()))
-    low, high = 1e-2 / spread, 1e2 / spread
-    inverse = min(max(1.0 / (start or spread), low), high)
-    right = (1 - unsure) * float(shares @ scores[rows, targets])
-    right += unsure * float(shares @ scores.mean(axis=1))
-    for _ in range(20):
-        p = softmax(inverse * scores)
-        mean = np.einsum("ij,ij->i", p, scores)
-        slope = float(shares @ mean) - right
-        bend = float(shares @ (np.einsum("ij,ij,ij->i", p, scores, scores) - mean**2))
-        if slope > 0:
-            high = inverse
-        else:
-            low = inverse
-        step = inverse - slope / max(bend, 1e-30)
-        step = step if low < step < high else float(np.sqrt(low * high))
-        if abs(step - inverse) < 1e-2 * inverse:
-            break
-        inverse = step
-    return 1.0 / inverse

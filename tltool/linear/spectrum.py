@@ -14,6 +14,10 @@ __all__ = ["Solution", "Spectrum"]
 # well that float32 no longer tells one step's loss from the next.
 _SMALL = 2**18
 
+# The same where the median feature varies by less than this share of the largest one: in float32
+# it would drown in the other's rounding errors.
+_UNEVEN = 1e-4
+
 # Directions with less than this share of the largest one's variance are rounding errors.
 _NEGLIGIBLE = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-12}
 
@@ -29,7 +33,8 @@ class Spectrum:
     search for it can stay there.
 
     Args:
-        features: `(n, d)`, float32.
+        features: `(n, d)`; computed with in float32 where they are, many, and of like size, else
+            in float64.
         weights: of the images, `(n,)`; None for one each.
 
     `coordinates` are the images along each direction, `(n, r)`, their weighted mean 0; `scatter`
@@ -40,11 +45,16 @@ class Spectrum:
         from scipy.linalg import eigh
 
         n, d = features.shape
-        dtype = np.float64 if features.size <= _SMALL else np.float32
+        dtype = _dtype(features)
         self.weights: np.ndarray = np.ones(n, dtype) if weights is None else weights.astype(dtype)
         self.n_features = d
-        self.mean: np.ndarray = self.weights @ features / max(float(self.weights.sum()), 1e-30)
-        centred = features - self.mean.astype(dtype)
+        features = features.astype(dtype, copy=False)
+        shares = self.weights / dtype(max(float(self.weights.sum()), 1e-30))
+        mean = shares @ features
+        centred = features - mean
+        rest = shares @ centred  # what rounding left of the mean
+        centred -= rest
+        self.mean: np.ndarray = mean + rest
         roots = np.sqrt(self.weights)[:, None]
         weighted = centred if weights is None else centred * roots
         scatter, vectors = eigh(
@@ -76,7 +86,7 @@ class Spectrum:
 
     def project(self, features: np.ndarray) -> np.ndarray:
         """Coordinates `(m, r)` of other images' features `(m, d)`."""
-        centred = features - self.mean.astype(self._directions.dtype)
+        centred = features.astype(self.mean.dtype, copy=False) - self.mean
         if self._inputs is None or "basis" in self.__dict__:
             return centred @ self.basis
         return (centred @ self._inputs.T) @ self._directions  # quicker for a few images
@@ -90,3 +100,13 @@ class Spectrum:
         """A solution in these coordinates as a head on the features."""
         kernel, bias = self.lift(solution)
         return LinearHead(kernel.astype(np.float32), bias.astype(np.float32))
+
+
+def _dtype(features: np.ndarray) -> type[np.floating]:
+    """What is precise enough to compute in."""
+    if features.dtype == np.float64 or features.size <= _SMALL:
+        return np.float64
+    variances = features.var(axis=0, dtype=np.float64)
+    varying = variances[variances > 0]
+    uneven = len(varying) > 0 and np.median(varying) < _UNEVEN * varying.max()
+    return np.float64 if uneven else np.float32

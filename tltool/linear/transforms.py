@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DROPOUT_RATE",
-    "TRANSFORMS",
     "Affine",
     "Classifier",
     "Transforms",
@@ -38,7 +37,7 @@ __all__ = [
 DROPOUT_RATE = 0.5
 
 # A feature that varies by less, of its mean and at all, is constant.
-_CONSTANT = (1e-6, 1e-9)
+_CONSTANT = (1e-6, 1e-30)
 
 # Directions with less than this share of the mean variance are not blown up to the size of the
 # others by whitening.
@@ -100,13 +99,13 @@ def standardisation(features: np.ndarray, weights: np.ndarray | None = None) -> 
     """Mean 0 and variance 1 of each feature; a constant one becomes 0 everywhere."""
     mean, deviation = _moments(features, weights)
     relative, absolute = _CONSTANT
-    constant = deviation <= relative * np.maximum(np.abs(mean), absolute / relative)
+    constant = deviation <= np.maximum(relative * np.abs(mean), absolute)
     with np.errstate(divide="ignore"):
         return Affine(mean, np.where(constant, 0.0, 1.0 / deviation))
 
 
 def dropout_scaling(
-    features: np.ndarray, rate: float = DROPOUT_RATE, weights: np.ndarray | None = None
+    features: np.ndarray, weights: np.ndarray | None = None, rate: float = DROPOUT_RATE
 ) -> Affine:
     """Feature dropout with its noise marginalised.
 
@@ -126,14 +125,14 @@ def dropout_scaling(
 
 
 def whitening(
-    features: np.ndarray, components: int | None = None, weights: np.ndarray | None = None
+    features: np.ndarray, weights: np.ndarray | None = None, components: int | None = None
 ) -> Affine:
-    """Principal components, each divided by its deviation.
+    """Principal components, each divided by its deviation, or a tenth of the mean one if larger.
 
     Args:
         features: `(n, d)`.
-        components: how many are kept, the largest; None for all that vary.
         weights: of the images.
+        components: how many are kept, the largest; None for all that vary.
     """
     from tltool.linear.spectrum import Spectrum
 
@@ -164,11 +163,11 @@ def _moments(features: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarr
 # Steps that follow each image alone, in order of the taps' widths; and those that are learned.
 _OF_ONE_IMAGE = ("sqrt", "l2")
 _LEARNED: dict[str, Callable[[np.ndarray, np.ndarray | None], Affine]] = {
-    "standardise": lambda features, weights: standardisation(features, weights),
-    "dropout": lambda features, weights: dropout_scaling(features, DROPOUT_RATE, weights),
-    "whiten": lambda features, weights: whitening(features, None, weights),
+    "standardise": standardisation,
+    "dropout": dropout_scaling,
+    "whiten": whitening,
 }
-TRANSFORMS = (*_OF_ONE_IMAGE, *_LEARNED)
+_TRANSFORMS = (*_OF_ONE_IMAGE, *_LEARNED)
 
 
 def check_transforms(wanted: str | Sequence[str]) -> tuple[str, ...]:
@@ -180,7 +179,7 @@ def check_transforms(wanted: str | Sequence[str]) -> tuple[str, ...]:
     names = wanted.split(",") if isinstance(wanted, str) else list(wanted)
     names = [name.strip() for name in names if name.strip() not in ("", "none")]
     for name in names:
-        check_option("--transforms", name, TRANSFORMS)
+        check_option("--transforms", name, _TRANSFORMS)
         if names.count(name) > 1:
             raise TltoolError(f"--transforms names {name} twice; name each step once.")
     learned = [name in _LEARNED for name in names]
@@ -210,7 +209,7 @@ class Transforms:
     def fit(self, features: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         """Learn from features `(n, d)`, float32, and return them transformed."""
         self._learned = []
-        features = self._of_one_image(features)
+        features = apply_of_one_image(self.names, self.widths, features)
         for name in self.names:
             if name in _LEARNED:
                 self._learned.append(_LEARNED[name](features, weights))
@@ -220,7 +219,7 @@ class Transforms:
 
     def apply(self, features: np.ndarray) -> np.ndarray:
         """Other images' features `(m, d)`, transformed."""
-        features = self._of_one_image(features)
+        features = apply_of_one_image(self.names, self.widths, features)
         for step in self._learned:
             features = step.apply(features)
         return features
@@ -231,9 +230,6 @@ class Transforms:
             head = step.fold(head)
         kept = tuple(name for name in self.names if name in _OF_ONE_IMAGE)
         return Classifier(kept, self.widths, head)
-
-    def _of_one_image(self, features: np.ndarray) -> np.ndarray:
-        return apply_of_one_image(self.names, self.widths, features)
 
 
 def apply_of_one_image(
