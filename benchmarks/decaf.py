@@ -59,7 +59,7 @@ def run(
     seconds = time.perf_counter() - started
     test = dataset.of("test")
     targets = dataset.targets(test)
-    right = fitted.predict_proba(test).argmax(axis=1) == targets
+    right = fitted.predict_proba(source, test).argmax(axis=1) == targets
     counts = np.bincount(targets, minlength=len(dataset.labels))
     of_each_class = np.bincount(targets, right, len(dataset.labels)) / np.maximum(counts, 1)
     tested = counts > 0

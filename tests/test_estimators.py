@@ -1,5 +1,10 @@
 """scikit-learn's own checks of heads and transforms; a contract for the two that take images."""
 
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import class_folders, picture
@@ -56,7 +61,7 @@ def test_transforms_of_taps():
     np.testing.assert_allclose(L2PerTap((2, 3)).fit_transform(X), l2_normalise(X, (2, 3)))
     each = PerTap(L2PerTap(), (2, 3)).fit_transform(X)
     np.testing.assert_allclose(each, l2_normalise(X, (2, 3)))
-    with pytest.raises(TltoolError, match="sum to 4, but there are 5"):
+    with pytest.raises(TltoolError, match="do not add up to the 5 features"):
         L2PerTap((2, 2)).fit(X)
     assert PCAWhitening(2).fit_transform(X).shape == (20, 2)
 
@@ -132,6 +137,9 @@ class TestBoth:
             (["no_such_file.png"], "Could not read no_such_file.png"),
             (np.zeros((2, 8, 8, 3)), "image 0 is float64 of shape"),
             (np.zeros((2, 8, 8, 4), np.uint8), "expected a path, or uint8 pixels"),
+            (np.zeros((8, 8, 3), np.uint8), r"are one image; give a sequence .* images\[None\]"),
+            (np.array("a.jpg"), "as a sequence of paths"),
+            ([], "There are no images"),
         ],
     )
     def test_what_is_no_image(self, photos, make, images, message):
@@ -160,7 +168,7 @@ class TestFeatureExtractor:
         model = extractor(store)
         features = model.fit_transform(paths)
         backbone = tltool.Backbone("cifar-resnet20", taps="stage2,stage3:max")
-        pixels = np.stack([canvas(open(p, "rb").read(), (32, 32)) for p in paths])  # noqa: PTH123, SIM115
+        pixels = np.stack([canvas(Path(p).read_bytes(), (32, 32)) for p in paths])
         expected = backbone.model.predict(pixels, verbose=0)
         np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4)
         assert features.dtype == np.float32
@@ -228,6 +236,12 @@ class TestTransferClassifier:
         np.testing.assert_allclose(
             equal, model.fit(paths, labels).predict_proba(paths), rtol=1e-3, atol=1e-4
         )
+        for scale in (1e-4, 1e4):  # none of the weights' scale
+            scaled = model.fit(paths, labels, np.full(len(paths), scale)).predict_proba(paths)
+            np.testing.assert_allclose(scaled, equal, rtol=1e-3, atol=1e-4)
+        for few in (np.zeros(len(paths)), np.where(labels == "red", 1.0, 0.0)):
+            with pytest.raises(TltoolError, match="fewer than two classes"):
+                model.fit(paths, labels, few)
         for wrong in ([1.0], -np.ones(len(paths)), np.full(len(paths), np.nan)):
             with pytest.raises(TltoolError, match="finite numbers of at least 0"):
                 model.fit(paths, labels, wrong)
@@ -240,10 +254,42 @@ class TestTransferClassifier:
         paths, labels, store = photos
         model = classifier(store, views="10", classifier="svm").fit(paths, labels)
         keras_model = model.to_keras()
-        pixels = np.stack([canvas(open(p, "rb").read(), (37, 37)) for p in paths])  # noqa: PTH123, SIM115
+        pixels = np.stack([canvas(Path(p).read_bytes(), (37, 37)) for p in paths])
         np.testing.assert_allclose(
             keras_model.predict(pixels, verbose=0), model.predict_proba(paths), atol=1e-3
         )
+
+    def test_copies_travel(self, photos):
+        """A fitted model can be pickled, copied, and used in another thread."""
+        paths, labels, store = photos
+        model = classifier(store, classifier="lda").fit(paths, labels)
+        expected = model.predict_proba(paths)
+        for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):  # noqa: S301
+            np.testing.assert_array_equal(other.predict_proba(paths), expected)
+        new = [picture(seed) for seed in range(400, 408)]
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda image: model.predict_proba([image]), new))
+        np.testing.assert_allclose(np.concatenate(found), model.predict_proba(new), atol=1e-5)
+
+    def test_what_failed_leaves_no_trace(self, photos):
+        from sklearn.exceptions import NotFittedError
+
+        paths, labels, store = photos
+        model = classifier(store, classifier="lda")
+        with pytest.raises(TltoolError, match="Could not read"):
+            model.fit(["missing.png", *paths[1:]], labels)
+        with pytest.raises(NotFittedError):
+            model.predict(paths)
+        before = model.fit(paths, labels).predict(paths)
+        with pytest.raises(TltoolError, match="one class"):
+            model.fit(paths[:2], ["x", "x"])
+        np.testing.assert_array_equal(model.predict(paths), before)
+
+    def test_notes_name_classes_as_the_user_does(self, photos):
+        paths, labels, store = photos
+        few = np.r_[np.flatnonzero(labels == "red")[:3], np.flatnonzero(labels != "red")]
+        model = classifier(store, classifier="lda").fit([paths[i] for i in few], labels[few])
+        assert any("'red'" in note for note in model.notes_)
 
     def test_labels_that_do_not_match(self, photos):
         with pytest.raises(TltoolError, match="36 images and 2 labels"):

@@ -70,10 +70,29 @@ def test_csv_has_a_column_for_each_number(table, tmp_path):
 
 
 @pytest.mark.parametrize("ending", FORMATS)
-def test_damaged_files_are_named(tmp_path, ending):
+@pytest.mark.parametrize("damage", ["junk", "empty", "cut", "array", "nan"])
+def test_damaged_files_are_named(table, tmp_path, ending, damage):
     path = tmp_path / f"broken{ending}"
-    path.write_bytes(b"nothing of the kind\n1,2\n")
-    with pytest.raises(TltoolError, match=r"broken\.\w+ (is no table|holds no)"):
+    if damage == "nan":
+        table.arrays["stage3:max"][1, 1] = np.nan
+    write_features(table, path)
+    whole = path.read_bytes()
+    if damage == "array":
+        np.save(tmp_path / "one.npy", np.zeros(3))
+        path.write_bytes((tmp_path / "one.npy").read_bytes())
+    elif damage != "nan":
+        junk = b"nothing of the kind\n1,2\n"
+        texts = {"junk": junk, "empty": b"", "cut": whole[:-40]}
+        path.write_bytes(texts[damage])
+    with pytest.raises(TltoolError, match=r"broken\.\w+ (is no table|holds )"):
         read_features(path)
     with pytest.raises(TltoolError, match="does not exist"):
         read_features(tmp_path / f"missing{ending}")
+
+
+def test_a_quote_that_never_ends_is_named(table, tmp_path):
+    write_features(table, tmp_path / "f.csv")
+    with (tmp_path / "f.csv").open("a") as file:
+        file.write('"' + "x" * 200_000)
+    with pytest.raises(TltoolError, match=r"f\.csv is no table"):
+        read_features(tmp_path / "f.csv")

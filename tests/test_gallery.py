@@ -1,6 +1,7 @@
 """Features handed out to files, and images found by likeness."""
 
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -83,6 +84,15 @@ class TestExtract:
         assert out.is_file()
 
 
+def follow(refused, photos, run, store, path):
+    """Do what the message says, and predict from what comes of it."""
+    options = shlex.split(str(refused).partition("--out FILE ")[2])
+    given = ["extract", str(photos), "--out", str(path), "--store", str(store), *options]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0, done.output
+    assert len(tltool.predict(run, path)[0]) > 10
+
+
 class TestPredictFromFeatures:
     @pytest.mark.parametrize("ending", ["npz", "csv", "parquet"])
     def test_the_same_as_from_images(self, adapted, tmp_path, ending):
@@ -102,8 +112,21 @@ class TestPredictFromFeatures:
     def test_features_of_something_else_are_refused(self, adapted, tmp_path, other):
         photos, run, store = adapted
         tltool.extract(photos, tmp_path / "f.npz", store=store, **(GIVEN | other))
-        with pytest.raises(TltoolError, match="extract them with the run's settings"):
+        with pytest.raises(TltoolError, match="extract them with: tltool extract DATA") as refused:
             tltool.predict(run, tmp_path / "f.npz")
+        follow(refused.value, photos, run, store, tmp_path / "g.npz")
+
+    def test_features_of_a_run_on_random_views(self, adapted, tmp_path):
+        """Those that it predicts by follow from the image, and the refusal says which."""
+        photos, _, store = adapted
+        run = tmp_path / "run"
+        given = {"backbone": "cifar-resnet20", "views": "augmented-2", "classifier": "lda"}
+        tltool.adapt(photos, out=run, store=store, **given)
+        del given["classifier"]
+        tltool.extract(photos, tmp_path / "f.npz", store=store, **given)
+        with pytest.raises(TltoolError, match="--views 10") as refused:
+            tltool.predict(run, tmp_path / "f.npz")
+        follow(refused.value, photos, run, store, tmp_path / "g.npz")
 
     def test_another_backbone_is_named(self, adapted, tmp_path):
         photos, run, _ = adapted
@@ -159,6 +182,21 @@ class TestSimilar:
         table = read_features(tmp_path / "f.npz")
         assert found.neighbours[0].file == table.hashes[table.files.index("red/1.png")]
         assert found.searched == 42
+        new = save(tmp_path / "new.png", picture(999))
+        twice = [tltool.similar(own, new, out=tmp_path / "s.html") for _ in range(2)]
+        assert twice[0] == twice[1] and twice[0].searched == 42
+
+    def test_a_store_is_searched_for_what_was_used_last(self, adapted, tmp_path):
+        photos, own = adapted[0], tmp_path / "store"
+        given = [{"tap": tap, "backbone": "cifar-resnet20"} for tap in ("stage1", "stage2")]
+        for settings in (*given, given[0]):
+            tltool.extract(photos, tmp_path / "f.npz", store=own, **settings)
+        table = read_features(tmp_path / "f.npz")
+        found = tltool.similar(own, photos / "red" / "1.png", n=2, out=tmp_path / "s.html")
+        features = table.arrays["stage1_block3_out:avg"]
+        one, other = (features[table.hashes.index(n.file)] for n in found.neighbours)
+        cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+        assert found.neighbours[1].distance == pytest.approx(1 - cosine, abs=1e-5)
 
     @pytest.mark.parametrize(
         ("image", "message"),
@@ -172,10 +210,12 @@ class TestSimilar:
 
     def test_features_that_are_gone(self, adapted, tmp_path):
         photos, run, _ = adapted
+        image, sheet = photos / "red" / "1.png", tmp_path / "s.html"
+        with pytest.raises(TltoolError, match="There is no feature store"):
+            tltool.similar(run, image, store=tmp_path / "empty", out=sheet)
+        tltool.FeatureStore(tmp_path / "empty").close()
         with pytest.raises(TltoolError, match="name the store that they are in with --store"):
-            tltool.similar(
-                run, photos / "red" / "1.png", store=tmp_path / "empty", out=tmp_path / "s.html"
-            )
+            tltool.similar(run, image, store=tmp_path / "empty", out=sheet)
 
     def test_command(self, adapted, tmp_path, monkeypatch):
         photos, run, store = adapted

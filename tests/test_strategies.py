@@ -63,7 +63,7 @@ def fitted_strategies(tmp_path_factory):
     with FeatureStore(root / "store") as store:
         source = FeatureSource(Backbone("cifar-resnet20"), store)
         yield {
-            name: (data, strategy().fit(source, data, seed=0))
+            name: (data, source, strategy().fit(source, data, seed=0))
             for name, strategy in STRATEGIES.items()
         }
 
@@ -71,8 +71,8 @@ def fitted_strategies(tmp_path_factory):
 @pytest.mark.parametrize("name", STRATEGIES)
 class TestContract:
     def test_probabilities(self, fitted_strategies, name):
-        data, fitted = fitted_strategies[name]
-        probabilities = fitted.predict_proba(data.of("test"))
+        data, source, fitted = fitted_strategies[name]
+        probabilities = fitted.predict_proba(source, data.of("test"))
         assert probabilities.shape == (len(data.of("test")), 3)
         assert probabilities.dtype == np.float32
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
@@ -83,20 +83,20 @@ class TestContract:
     def test_model_takes_raw_pixels_and_agrees(self, fitted_strategies, name):
         from tltool.data import canvas
 
-        data, fitted = fitted_strategies[name]
-        model = fitted.build_model()
+        data, source, fitted = fitted_strategies[name]
+        model = fitted.build_model(source)
         assert model.input.dtype == "uint8"
         assert model.layers[-1].name == "predictions"
         some = data.of("test")
         pixels = np.stack([canvas(e.path.read_bytes(), (32, 32)) for e in some])
         np.testing.assert_allclose(
-            model.predict(pixels, verbose=0), fitted.predict_proba(some), atol=1e-4
+            model.predict(pixels, verbose=0), fitted.predict_proba(source, some), atol=1e-4
         )
 
     def test_choices_are_json(self, fitted_strategies, name):
         import json
 
-        choices = fitted_strategies[name][1].choices
+        choices = fitted_strategies[name][2].choices
         assert json.loads(json.dumps(choices)) == choices
 
 
@@ -142,13 +142,13 @@ def test_the_saved_model_does_what_was_evaluated(
     source = FeatureSource(backbone, store, views=views(shown))
     fitted = OffTheShelf(classifier, transforms).fit(source, data, seed=0)
     assert fitted.choices["classifier"] == classifier
-    fitted.build_model().save(tmp_path / "model.keras")
+    fitted.build_model(source).save(tmp_path / "model.keras")
     model = keras.saving.load_model(tmp_path / "model.keras")
     size = source.for_prediction().canvas_size
     some = data.of("test")
     pixels = np.stack([canvas(e.path.read_bytes(), size) for e in some])
     np.testing.assert_allclose(
-        model.predict(pixels, verbose=0), fitted.predict_proba(some), atol=1e-3
+        model.predict(pixels, verbose=0), fitted.predict_proba(source, some), atol=1e-3
     )
 
 

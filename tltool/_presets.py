@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -265,10 +266,11 @@ def views(name: str) -> Views:
     Raises:
         TltoolError: there is none; the sentence names those there are.
     """
-    stem, _, number = str(name).partition("-")
-    drawn = int(number) if number.isdecimal() and number.isascii() else 0
-    random = stem == "augmented"
-    if stem not in _names("views") or random != (1 <= drawn <= _MOST_DRAWN):
+    random = re.fullmatch(r"augmented-([1-9]\d{0,2})", str(name), re.ASCII)
+    drawn = int(random[1]) if random else 0
+    stem = "augmented" if random else str(name)
+    known = stem in _names("views") and drawn <= _MOST_DRAWN
+    if not known or (stem == "augmented" and not random):
         raise TltoolError(
             f"Unknown --views {str(name)!r}: known are {', '.join(views_names())} (k from 1 to "
             f"{_MOST_DRAWN}, such as augmented-16)."
@@ -279,7 +281,7 @@ def views(name: str) -> Views:
         crops = card.pop("random")
         drawing = RandomCrops(tuple(crops["area"]), tuple(crops["ratio"]), crops["mirrored"])
         card |= {"random": drawing, "drawn": drawn}
-    return Views(name=f"{stem}-{drawn}" if random else stem, **card)
+    return Views(name=str(name), **card)
 
 
 def recipe_names() -> list[str]:

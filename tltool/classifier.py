@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import Tags
+from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from tltool._validation import TltoolError
 from tltool.data import Dataset
 from tltool.data.in_memory import examples_of
-from tltool.features import shared_store
-from tltool.settings import AdaptSettings
+from tltool.image_estimator import ImageEstimator
 from tltool.strategies import FittedClassifier
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["TransferClassifier"]
 
 
-class TransferClassifier(ClassifierMixin, BaseEstimator):
+class TransferClassifier(ClassifierMixin, ImageEstimator):
     """A pretrained network adapted to images and their labels.
 
     Args:
@@ -96,34 +94,39 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             TltoolError: what is wrong and what to do, in a sentence.
         """
-        given = self.get_params() | {
-            "input_size": None if self.input_size is None else str(self.input_size)
-        }
-        given.pop("store")
-        settings = AdaptSettings(**given)
+        settings = self._settings()
         labels = column_or_1d(y)
         check_classification_targets(labels)
-        self.classes_, targets = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise TltoolError(
-                f"All {len(labels)} images are of one class, {self.classes_[:1]!s}; a classifier "
-                "needs at least two."
-            )
-        # numbers stand for labels, padded: a dataset keeps its classes in natural order
-        names = tuple(f"{number:06d}" for number in range(len(self.classes_)))
+        classes, targets = np.unique(labels, return_inverse=True)
+        names = tuple(map(str, classes))
+        if len(set(names)) < len(names):  # 1 and "1"
+            names = tuple(map(repr, classes))
         examples = examples_of(X, [names[target] for target in targets])
-        dataset = Dataset("memory", examples, names)
-        source = settings.make_source(shared_store(self.store))
-        self._fitted = settings.make_strategy().fit(
-            source, dataset, seed=settings.seed, weights=_checked_weights(sample_weight, examples)
+        if len(classes) < 2:
+            raise TltoolError(
+                f"All {len(labels)} images are of one class, {names[0]!r}; a classifier needs at "
+                "least two."
+            )
+        source = self._source(anew=True)
+        fitted = settings.make_strategy().fit(
+            source,
+            Dataset("memory", examples, names),
+            seed=settings.seed,
+            weights=_checked_weights(sample_weight, examples),
         )
-        self.choices_ = self._fitted.choices
-        self.notes_ = self._fitted.notes
+        source.store.trim()
+        self._fitted = fitted
+        self.classes_ = classes
+        self.choices_ = fitted.choices
+        self.notes_ = fitted.notes
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities `(n, k)`, float32, in the order of `classes_`."""
-        return self._known().predict_proba(examples_of(X))
+        fitted, source = self._known(), self._source()
+        probabilities = fitted.predict_proba(source, examples_of(X))
+        source.store.trim()
+        return probabilities
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest label of each image, `(n,)`."""
@@ -132,17 +135,11 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
 
     def to_keras(self) -> keras.Model:
         """One Keras model from raw pixels to probabilities `(n, k)`; save it as `model.keras`."""
-        return self._known().build_model()
+        return self._known().build_model(self._source())
 
     def _known(self) -> FittedClassifier:
         check_is_fitted(self)
         return self._fitted
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.string = True
-        return tags
 
 
 def _checked_weights(weights: Any, examples: Any) -> np.ndarray | None:

@@ -106,6 +106,14 @@ ViewsOption = Annotated[
         "image), 10 (five crops and theirs), 12 (all of these), augmented-k. Default: 1.",
     ),
 ]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Tap, views, transforms and classifier in one word: fast, recommended, decaf6-svm and "
+        "others; options beside it win.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No table, no progress bars.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and what is going on.")]
@@ -154,15 +162,14 @@ def _explained(command: Callable[..., None]) -> Callable[..., None]:
 
 def _keep_interrupts() -> None:
     """Ctrl-C again, where it fell into a callback whose exceptions Python drops."""
-    given = sys.unraisablehook
+    sys.unraisablehook = _interrupt_again
 
-    def hook(dropped: Any) -> None:
-        if dropped.exc_type is KeyboardInterrupt:
-            threading.Timer(0.05, _thread.interrupt_main).start()
-        else:
-            given(dropped)
 
-    sys.unraisablehook = hook
+def _interrupt_again(dropped: Any) -> None:
+    if dropped.exc_type is KeyboardInterrupt:
+        threading.Timer(0.05, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(dropped)
 
 
 @app.command()
@@ -196,14 +203,7 @@ def adapt(
             "sqrt,l2; or none. Default: cross-validated.",
         ),
     ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Tap, views, transforms and classifier in one word: fast, recommended, "
-            "decaf6-svm and others; options beside it win.",
-        ),
-    ] = None,
+    recipe: Recipe = None,
     strategy: Annotated[str, typer.Option(help="How to adapt it.")] = "off-the-shelf",
     out: Annotated[
         Path | None,
@@ -408,6 +408,7 @@ def extract(
     tap: Tap = None,
     input_size: InputSize = None,
     views: ViewsOption = None,
+    recipe: Recipe = None,
     engine: EngineOption = "auto",
     precision: Precision = "float32",
     store: StoreOption = None,
@@ -436,6 +437,7 @@ def extract(
         tap=tap,
         input_size=input_size,
         views=views,
+        recipe=recipe,
         engine=engine,
         precision=precision,
         bad_images=bad_images,

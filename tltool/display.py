@@ -200,12 +200,14 @@ def size_in_words(n: float) -> str:
 
 def print_store(info: StoreInfo) -> None:
     """What a store holds, a row a space."""
-    table = Table("Backbone", "Tap", "Canvas", "Precision", "Images", "Size", "Last used", box=None)
+    headings = ("Backbone", "Tap", "Views", "Canvas", "Precision", "Images", "Size", "Last used")
+    table = Table(*headings, box=None)
     for space in info.spaces:
         table.add_row(
             f"{space['backbone']} ({space['weights'][:8]})",
             space["tap"],
-            space["canvas"].rpartition("-")[2],
+            space["views"],
+            space["canvas"].split("-")[1],
             f"{space['precision']} {space['engine']}",
             f"{space['images']:,}",
             size_in_words(space["bytes"]),

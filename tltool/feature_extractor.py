@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from tltool.data.in_memory import examples_of
-from tltool.features import FeatureSource, shared_store
-from tltool.settings import AdaptSettings
+from tltool.image_estimator import ImageEstimator
 
 __all__ = ["FeatureExtractor"]
 
 
-class FeatureExtractor(TransformerMixin, BaseEstimator):
+class FeatureExtractor(TransformerMixin, ImageEstimator):
     """Images to features, which are stored: an image is pushed through the network once.
 
     Args:
@@ -69,7 +68,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         Raises:
             TltoolError: an unknown name, or weights that cannot be had.
         """
-        source = self._source()
+        source = self._source(anew=True)
         self.widths_ = source.widths
         self.n_features_out_ = sum(source.widths)
         self.names_ = [str(part) for part in source.backbone.parts]
@@ -82,7 +81,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             TltoolError: something that is no image, by its name or number.
         """
         check_is_fitted(self)
-        return self._source().features(examples_of(X)).values
+        source = self._source()
+        values = source.features(examples_of(X)).values
+        source.store.trim()
+        return values
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """`layer:pooling[i]` for each feature, `(d,)`."""
@@ -96,21 +98,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             dtype=object,
         )
 
-    def _source(self) -> FeatureSource:
-        settings = AdaptSettings(
-            backbone=self.backbone,
-            tap=self.tap,
-            views=self.views,
-            weights=self.weights,
-            input_size=None if self.input_size is None else str(self.input_size),
-            engine=self.engine,
-            precision=self.precision,
-        )
-        return settings.make_source(shared_store(self.store))
-
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags

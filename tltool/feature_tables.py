@@ -30,6 +30,10 @@ FORMATS = (".parquet", ".npz", ".csv")
 
 _COLUMNS = ("file", "label", "split", "hash")
 _SPACE = "space"
+
+# What readers raise at a file that is cut short or something else.
+_DAMAGED = (ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError)
+
 _NOTES = "tltool"
 
 
@@ -117,15 +121,21 @@ def read_features(path: Path) -> FeatureTable:
     if not path.is_file():
         raise TltoolError(f"{path} does not exist; expected a file that tltool extract wrote.")
     try:
-        return read[path.suffix.lower()](path)
+        table = read[path.suffix.lower()](path)
     except OSError as error:
         raise storage_error(
             "read", path, error, "expected a file that tltool extract wrote"
         ) from error
-    except (ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (*_DAMAGED, zipfile.BadZipFile, csv.Error) as error:
         raise TltoolError(
             f"{path} is no table of features that tltool extract wrote ({error}); extract it again."
         ) from error
+    for name, values in table.arrays.items():
+        if not np.isfinite(values).all():
+            raise TltoolError(
+                f"{path} holds features {name} that are no finite numbers; extract it again."
+            )
+    return table
 
 
 def _write_npz(table: FeatureTable, path: Path) -> None:

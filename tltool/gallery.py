@@ -20,10 +20,8 @@ from tltool.data import (
     read_listing,
     readable_images,
 )
-from tltool.data.in_memory import examples_of
 from tltool.feature_tables import FeatureTable, check_table_name, space_digest, write_features
 from tltool.features import FeatureSource, FeatureStore, Space, feature_space
-from tltool.linear.transforms import apply_of_one_image
 from tltool.report import Picture, check_sheet_name, thumbnail, write_contact_sheet
 from tltool.runs import Run
 from tltool.settings import AdaptSettings
@@ -31,6 +29,23 @@ from tltool.settings import AdaptSettings
 __all__ = ["Extraction", "Neighbour", "Neighbours", "extract", "similar"]
 
 _log = logging.getLogger(__name__)
+
+# Settings that features follow from.
+_OF_FEATURES = (
+    "backbone",
+    "weights",
+    "tap",
+    "input_size",
+    "views",
+    "recipe",
+    "seed",
+    "engine",
+    "precision",
+    "bad_images",
+    "image_column",
+    "label_column",
+    "split_column",
+)
 
 
 @dataclass(frozen=True)
@@ -74,8 +89,8 @@ def extract(
             `.csv` or `.tsv` file; or `tfds:NAME[:VERSION]`.
         out: a `.parquet`, `.npz` or `.csv` file, replaced whole.
         store: folder of the feature store; None for the user's.
-        **settings: `backbone`, `weights`, `tap`, `input_size`, `views`, `recipe`, `engine`,
-            `precision`, `bad_images` and a table's columns, as in `AdaptSettings`.
+        **settings: `backbone`, `weights`, `tap`, `input_size`, `views`, `recipe`, `seed`,
+            `engine`, `precision`, `bad_images` and a table's columns, as in `AdaptSettings`.
 
     Returns:
         What was written: one row a readable file, copies included, in the data's order.
@@ -87,7 +102,7 @@ def extract(
         >>> tltool.extract("photos", "photos.npz", backbone="resnet50").taps
         {'conv5_block3_out:avg': 2048}
     """
-    chosen = AdaptSettings.checked("extract", settings)
+    chosen = AdaptSettings.checked("extract", settings, _OF_FEATURES)
     path = Path(out).expanduser()
     check_table_name(path)
     listing = read_listing(data, chosen.columns)
@@ -96,7 +111,7 @@ def extract(
         examples, bad = readable_images(listing, bad_images=chosen.bad_images, cache=kept)
         features = source.features(examples)
         parts = source.backbone.parts
-        arrays = np.split(features.values, np.cumsum(source.widths)[:-1], axis=1)
+        arrays = np.split(features.values, np.cumsum(features.widths)[:-1], axis=1)
         spaces = {str(part): feature_space(source, part) for part in parts}
         table = FeatureTable(
             tuple(e.name for e in examples),
@@ -113,7 +128,7 @@ def extract(
         path,
         source.backbone.preset.name,
         source.views.name,
-        dict(zip(spaces, source.widths, strict=True)),
+        dict(zip(spaces, features.widths, strict=True)),
         len(examples),
         features.computed,
         bad,
@@ -221,7 +236,7 @@ class _Known:
 
 def _of_run(run: Run, image: Path, store: str | Path | None, engine: str) -> _Known:
     """Distances from an image to all those of a run, by the features that its head sees."""
-    spaces = run.facts.get("features")
+    spaces = run.spaces
     rows = run.images()
     if not spaces or not rows:
         raise TltoolError(
@@ -231,20 +246,21 @@ def _of_run(run: Run, image: Path, store: str | Path | None, engine: str) -> _Kn
     pixels = _canvas_of(image, run.canvas_size)[None]
     wanted = run.predictor(engine).features(pixels)
     hashes = [bytes.fromhex(row["sha256"]) for row in rows]
-    with FeatureStore(store) as kept:
+    with FeatureStore(store, create=False) as kept:
         arrays = []
         for name, space in spaces.items():
+            number = kept.find_space(space)
             try:
-                stored = kept.read(kept.space_id(Space(**space)), hashes)
+                if number is None:
+                    raise KeyError(name)
+                arrays.append(kept.read_mean(number, hashes, run.n_views))
             except KeyError as error:
                 raise TltoolError(
                     f"The features {name} of {run.folder} are not all in the store {kept.path}; "
                     "name the store that they are in with --store, or adapt again."
                 ) from error
-            arrays.append(stored.reshape(len(hashes), run.n_views, -1).mean(axis=1))
         small = kept.thumbnails(hashes)
-    steps = run.facts["choices"]["transforms"]
-    features = apply_of_one_image(steps, [a.shape[1] for a in arrays], np.hstack(arrays))
+    features = run.head_features(arrays)
     data = Path(run.facts["settings"]["data"])
     paths = [data / row["file"] if data.is_dir() else None for row in rows]
     return _Known(
@@ -264,10 +280,8 @@ def _of_store(folder: Path, image: Path, engine: str) -> _Known:
         space, number = found
         source = _source_of(space, kept, engine)
         hashes = kept.hashes(number)
-        count = source.views.count
-        stored = kept.read(number, hashes).reshape(len(hashes), count, -1).mean(axis=1)
-        _canvas_of(image, source.canvas_size)  # says why, if it is no image
-        wanted = source.features(examples_of([image])).values
+        stored = kept.read_mean(number, hashes, source.views.count)
+        wanted = source.of_canvases(_canvas_of(image, source.for_prediction().canvas_size)[None])
         small = kept.thumbnails(hashes)
     _log.info("searched features %s of %s", space.tap, space.backbone)
     return _Known(

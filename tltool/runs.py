@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +17,9 @@ import numpy as np
 from tltool._files import atomic_path, cache_folder, sha256_of, write_atomically
 from tltool._keras import import_keras
 from tltool._validation import TltoolError, nearest, storage_error
-from tltool.features import Engine, choose_engine, make_engine
+from tltool.features import Engine, Space, choose_engine, make_engine
 from tltool.linear.linear_head import LinearHead
+from tltool.linear.transforms import apply_of_one_image
 
 if TYPE_CHECKING:
     import keras
@@ -223,9 +225,48 @@ class Run:
         """
         return Predictor(self, choose_engine(engine), fall_back=engine == "auto")
 
-    def head(self) -> LinearHead:
-        """The last layer, on the features as they are before it."""
-        return _head_of(self.model())
+    @cached_property
+    def key(self) -> str:
+        """Tells the model from all others; a file name."""
+        return f"run-{sha256_of(self.folder / _MODEL).hex()[:24]}"
+
+    def head(self, model: Callable[[], keras.Model] | None = None) -> LinearHead:
+        """The last layer, on the features as they are before it.
+
+        It is kept in the cache folder, so that from the second time on Keras is not loaded.
+
+        Args:
+            model: gives the model, where somebody has it already.
+        """
+        kept = cache_folder() / "heads" / f"{self.key}.safetensors"
+        head = _read_head(kept)
+        if head is None:
+            head = _head_of((model or self.model)())
+            _keep_head(head, kept)
+        return head
+
+    @property
+    def spaces(self) -> dict[str, Space]:
+        """Where the features of each tap and pooling are stored; empty in older runs."""
+        return {name: Space(**space) for name, space in self.facts.get("features", {}).items()}
+
+    @property
+    def extraction(self) -> str:
+        """The options of `tltool extract` that give this run's features."""
+        settings, views = self.facts["settings"], {s.views for s in self.spaces.values()}
+        options = {
+            "--backbone": settings["backbone"],
+            "--tap": ",".join(self.spaces),
+            "--input-size": "x".join(map(str, settings["input_size"])),
+            "--views": next(iter(views), "1"),
+            "--precision": settings["precision"],
+        }
+        return shlex.join(word for pair in options.items() for word in pair)
+
+    def head_features(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """What the head is given, of features `(n, d)` of each tap: their steps of one image."""
+        widths = [array.shape[1] for array in arrays]
+        return apply_of_one_image(self.facts["choices"]["transforms"], widths, np.hstack(arrays))
 
     def images(self) -> list[dict[str, str]]:
         """File, label, split and sha256 of every image of the run; empty if it was not kept."""
@@ -255,15 +296,9 @@ class Predictor:
 
     def __init__(self, run: Run, engine: str, *, fall_back: bool = False) -> None:
         self._run = run
-        key = f"run-{sha256_of(run.folder / _MODEL).hex()[:24]}"
-        kept = cache_folder() / "heads" / f"{key}.safetensors"
-        head = None if engine == "keras" else _read_head(kept)
-        if head is None:
-            head = _head_of(self._model)
-            _keep_head(head, kept)
-        self._head = head
+        self._head = run.head(lambda: self._model)
         self._engine: Engine = make_engine(
-            engine, key, self._feature_model, run.precision, fall_back=fall_back
+            engine, run.key, self._feature_model, run.precision, fall_back=fall_back
         )
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from tltool._presets import backbone_names, recipe, views
 from tltool._validation import TltoolError, check_int, check_option, nearest
-from tltool.backbones import Backbone, WeightsMissingError
+from tltool.backbones import Backbone, WeightsMissingError, backbones_with, of_any_backbone
 from tltool.data import TableColumns, check_shares
 from tltool.features import FeatureSource, FeatureStore
 from tltool.linear import check_transforms
@@ -96,13 +96,20 @@ class AdaptSettings:
         object.__setattr__(self, "seed", check_int("--seed", self.seed, low=0, high=2**32 - 1))
 
     @classmethod
-    def checked(cls, function: str, given: Mapping[str, Any]) -> AdaptSettings:
+    def checked(
+        cls, function: str, given: Mapping[str, Any], known: Sequence[str] | None = None
+    ) -> AdaptSettings:
         """Settings from a function's keyword arguments.
+
+        Args:
+            function: its name.
+            given: the arguments.
+            known: the settings that it takes; None for all.
 
         Raises:
             TltoolError: an unknown one; the sentence offers the nearest.
         """
-        known = [f.name for f in fields(cls)]
+        known = [f.name for f in fields(cls)] if known is None else known
         for name in given:
             if name not in known:
                 raise TltoolError(f"{function}() has no setting {name!r}: {nearest(name, known)}")
@@ -117,12 +124,18 @@ class AdaptSettings:
                     "The weights are random: figures tell what the bare network is worth."
                 )
             return Backbone(self.backbone, self.weights, self.seed, **layers)
-        for option, value in (("--weights", self.weights), ("--tap", self.tap)):
-            if value not in (None, "imagenet") and not str(value).startswith("last"):
-                raise TltoolError(
-                    f"{option} {value} needs --backbone to say of which network: one of "
-                    f"{', '.join(backbone_names())}."
-                )
+        if self.weights not in (None, "imagenet"):
+            raise TltoolError(
+                f"--weights {self.weights} needs --backbone to say of which network: one of "
+                f"{', '.join(backbone_names())}."
+            )
+        if self.tap is not None and not of_any_backbone(self.tap):
+            by_recipe = self.recipe is not None and self.tap == recipe(self.recipe).tap
+            named = f"--recipe {self.recipe}" if by_recipe else f"--tap {self.tap}"
+            having = backbones_with(self.tap) or backbone_names()
+            raise TltoolError(
+                f"{named} needs --backbone to say of which network: one of {', '.join(having)}."
+            )
         missing: list[str] = []
         for name in _PREFERRED_BACKBONES:
             try:

@@ -33,8 +33,7 @@ from tltool.data import (
 from tltool.doctor import Finding, examine, examine_probabilities
 from tltool.evaluation import Evaluation, evaluate_predictions, majority_class
 from tltool.feature_tables import FORMATS, read_features, space_digest
-from tltool.features import FeatureSource, FeatureStore, Space, canvas_batches, feature_space
-from tltool.linear.transforms import apply_of_one_image
+from tltool.features import FeatureSource, FeatureStore, canvas_batches, feature_space
 from tltool.report import PACKAGES, Outcome, findings_in_words, render_report, report_content
 from tltool.results import Prediction, RunResult
 from tltool.runs import Predictor, Run, RunWriter
@@ -173,7 +172,7 @@ def adapt(
             fitted = chosen.make_strategy().fit(source, dataset, seed=chosen.seed)
             warnings.extend(fitted.notes)
         with clock.phase("evaluate"):
-            probabilities, evaluation = _test(fitted, dataset, chosen.seed)
+            probabilities, evaluation = _test(fitted, source, dataset, chosen.seed)
         sums = examine_probabilities(probabilities)
         _warn([sums], warnings)
         result = RunResult(
@@ -320,18 +319,17 @@ def predict(
 def _predict_features(run: Run, path: Path, top_k: int) -> list[Prediction]:
     """Predictions for features that `extract` wrote, if they are the run's."""
     table = read_features(path)
-    spaces = {name: Space(**space) for name, space in run.facts.get("features", {}).items()}
+    spaces = run.spaces
     if table.space != space_digest(spaces):
         theirs = next(iter(table.spaces.values()), {"backbone": "another backbone"})
         raise TltoolError(
             f"{path} holds features of {theirs['backbone']} ({', '.join(table.arrays)}), and "
             f"{run.folder} was made with those of {run.facts['backbone']} ({', '.join(spaces)}) "
-            "with its own weights, views and input size; extract them with the run's settings."
+            f"and its own weights; extract them with: tltool extract DATA --out FILE "
+            f"{run.extraction}"
         )
-    steps = run.facts["choices"]["transforms"]
-    arrays = [table.arrays[name] for name in spaces]
-    widths = [array.shape[1] for array in arrays]
-    probabilities = run.head().predict_proba(apply_of_one_image(steps, widths, np.hstack(arrays)))
+    features = run.head_features([table.arrays[name] for name in spaces])
+    probabilities = run.head().predict_proba(features)
     return [
         _prediction(name, row, run.labels, top_k)
         for name, row in zip(table.files, probabilities, strict=True)
@@ -389,9 +387,11 @@ def _free_folder(data: str | Path, backbone: Backbone, facts: dict[str, Any]) ->
         number += 1
 
 
-def _test(fitted: FittedClassifier, dataset: Dataset, seed: int) -> tuple[np.ndarray, Evaluation]:
+def _test(
+    fitted: FittedClassifier, source: FeatureSource, dataset: Dataset, seed: int
+) -> tuple[np.ndarray, Evaluation]:
     examples = dataset.of("test")
-    probabilities = fitted.predict_proba(examples)
+    probabilities = fitted.predict_proba(source, examples)
     majority = majority_class(dataset.targets(dataset.of("train", "val")), len(dataset.labels))
     evaluation = evaluate_predictions(
         probabilities, dataset.targets(examples), majority=majority, seed=seed
@@ -410,7 +410,7 @@ def _write_run(writer: RunWriter, outcome: Outcome) -> None:
     writer.write_predictions(
         [(e.name, e.label) for e in examples], outcome.probabilities, dataset.labels
     )
-    writer.write_model(outcome.fitted.build_model())
+    writer.write_model(outcome.fitted.build_model(outcome.source))
     writer.update(
         outcome.result.as_json()
         | {

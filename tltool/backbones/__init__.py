@@ -3,7 +3,7 @@
 from tltool.backbones.backbone import Backbone
 from tltool.backbones.catalogue import backbone_page, list_backbones
 from tltool.backbones.importing import import_weights
-from tltool.backbones.taps import Tap, TapPart
+from tltool.backbones.taps import Tap, TapPart, backbones_with, of_any_backbone
 from tltool.backbones.weights import Weights, WeightsMissingError, find_weights
 
 __all__ = [
@@ -13,7 +13,9 @@ __all__ = [
     "Weights",
     "WeightsMissingError",
     "backbone_page",
+    "backbones_with",
     "find_weights",
     "import_weights",
     "list_backbones",
+    "of_any_backbone",
 ]

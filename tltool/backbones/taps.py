@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tltool._presets import BackbonePreset
+from tltool._presets import BackbonePreset, backbone_names, backbone_preset
 from tltool._validation import TltoolError, check_option, nearest
 
-__all__ = ["POOLINGS", "Tap", "TapPart", "parse_taps"]
+__all__ = ["POOLINGS", "Tap", "TapPart", "backbones_with", "of_any_backbone", "parse_taps"]
 
 POOLINGS = ("avg", "max", "avg+max", "flatten")
 
@@ -83,9 +83,23 @@ def parse_taps(
     return tuple(taps)
 
 
+def of_any_backbone(wanted: str) -> bool:
+    """Whether taps can be had of every backbone: the last blocks alone."""
+    return all(_LAST.fullmatch(name.strip()) for name in wanted.split(","))
+
+
+def backbones_with(wanted: str) -> list[str]:
+    """The backbones that name all of these taps themselves, sorted."""
+    names = {name.strip().partition(":")[0] for name in wanted.split(",")}
+    return [one for one in backbone_names() if names <= set(backbone_preset(one).named_taps)]
+
+
+_LAST = re.compile(r"last([1-9]\d?)((?::.*)?)")
+
+
 def _expanded(preset: BackbonePreset, text: str) -> list[str]:
     """The names of the last blocks, where `last3` or `last3:max` asks for them."""
-    found = re.fullmatch(r"last([1-9]\d?)((?::.*)?)", text)
+    found = _LAST.fullmatch(text)
     if found is None:
         return [text]
     return [name + found[2] for name in list(preset.blocks)[-int(found[1]) :]]

@@ -33,10 +33,18 @@ def examples_of(images: Any, labels: Sequence[str] | None = None) -> tuple[Examp
         >>> examples_of(["cat.jpg", "dog.jpg"])[0].name
         'cat.jpg'
     """
-    if isinstance(images, str | bytes | Path) or not hasattr(images, "__len__"):
+    if isinstance(images, str | bytes | Path) or not _is_sized(images):
         raise TltoolError(
             f"Images are given as a sequence of paths or as uint8 pixels, not as {images!r:.80}."
         )
+    shape = getattr(images, "shape", (len(images),))
+    if len(shape) == 3 and shape[-1] in (3, 4):
+        raise TltoolError(
+            f"Pixels of shape {tuple(shape)} are one image; give a sequence of them, such as "
+            "images[None]."
+        )
+    if len(images) == 0:
+        raise TltoolError("There are no images; give at least one path or picture.")
     with ThreadPoolExecutor(cores()) as pool:
         found = tuple(pool.map(_example, list(images), range(len(images))))
     if labels is None:
@@ -49,6 +57,11 @@ def examples_of(images: Any, labels: Sequence[str] | None = None) -> tuple[Examp
         Example(e.path, e.name, label, e.hash, e.group, "train", e.pixels)
         for e, label in zip(found, labels, strict=True)
     )
+
+
+def _is_sized(images: Any) -> bool:
+    """Whether it has a length; an array without dimensions has the method alone."""
+    return hasattr(images, "__len__") and getattr(images, "ndim", 1) > 0
 
 
 def _example(image: Any, number: int) -> Example:

@@ -51,9 +51,6 @@ _BATCH_PIXELS = 32 * 299 * 299
 _TASK = 8
 _AHEAD = 3
 
-# Rows read from the store at once where views are averaged.
-_READ = 256
-
 
 @dataclass(frozen=True)
 class Features:
@@ -62,10 +59,12 @@ class Features:
     Args:
         values: `(n, d)`, float32, in the order of the examples; those of several taps stand side
             by side, in the order of the backbone's parts.
+        widths: how many of the columns each part has.
         computed: number of images that went through the network.
     """
 
     values: np.ndarray
+    widths: tuple[int, ...]
     computed: int
 
 
@@ -111,6 +110,9 @@ class FeatureSource:
     precision: str = "float32"
     views: Views = field(default_factory=lambda: views("1"))
     falls_back: bool = field(init=False, default=False)
+    _engines: dict[tuple[TapPart, ...], Engine] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         check_option("--precision", self.precision, PRECISIONS)
@@ -129,7 +131,10 @@ class FeatureSource:
 
     def for_prediction(self) -> FeatureSource:
         """The same with views that follow from the image alone, where these are random."""
-        return replace(self, views=views(self.views.predict)) if self.views.random else self
+        if not self.views.random:
+            return self
+        engine = "auto" if self.falls_back else self.engine
+        return replace(self, engine=engine, views=views(self.views.predict))
 
     def model(self) -> keras.Model:
         """From canvases `(n, *canvas_size, 3)`, uint8, to features `(n, d)`, float32.
@@ -158,17 +163,24 @@ class FeatureSource:
                 written, a network that gives no finite numbers.
         """
 
-        def averaged(space: int) -> np.ndarray:
-            chunks = [examples[i : i + _READ] for i in range(0, len(examples), _READ)]
-            return np.concatenate([self._read(space, chunk).mean(axis=1) for chunk in chunks])
-
-        found, computed = self._all_parts(examples, averaged)
-        return Features(np.hstack(found), computed)
+        hashes = [e.hash for e in examples]
+        found, computed = self._all_parts(
+            examples, lambda space: self.store.read_mean(space, hashes, self.views.count)
+        )
+        return Features(np.hstack(found), tuple(part.shape[1] for part in found), computed)
 
     def each_view(self, examples: Sequence[Example]) -> np.ndarray:
         """Features of every view `(n, n_views, d)`, float32; otherwise as `features`."""
-        found, _ = self._all_parts(examples, lambda space: self._read(space, examples))
-        return np.concatenate(found, axis=2)
+        hashes = [e.hash for e in examples]
+        found, _ = self._all_parts(examples, lambda space: self.store.read(space, hashes))
+        shape = (len(examples), self.views.count, -1)
+        return np.concatenate([part.reshape(shape) for part in found], axis=2)
+
+    def of_canvases(self, pixels: np.ndarray) -> np.ndarray:
+        """Features `(n, d)`, float32, of canvases `(n, *canvas_size, 3)`, uint8; none is stored."""
+        source = self.for_prediction()
+        vectors = source._engine_of(source.backbone.parts)(pixels)
+        return vectors.reshape(len(pixels), source.views.count, -1).mean(axis=1)
 
     def _all_parts(
         self, examples: Sequence[Example], read: Callable[[int], np.ndarray]
@@ -184,11 +196,6 @@ class FeatureSource:
                 return [read(space) for space in spaces.values()], computed
             except KeyError:
                 continue
-
-    def _read(self, space: int, examples: Sequence[Example]) -> np.ndarray:
-        """Stored features `(n, n_views, d)` of one part."""
-        stored = self.store.read(space, [e.hash for e in examples])
-        return stored.reshape(len(examples), self.views.count, -1)
 
     def _space(self, part: TapPart) -> int:
         return self.store.space_id(feature_space(self, part))
@@ -243,17 +250,20 @@ class FeatureSource:
                 advance(len(batch.rows))
 
     def _engine_of(self, parts: Sequence[TapPart]) -> Engine:
-        """What runs the network on canvases, or on random views one by one."""
+        """What runs the network on canvases, or on random views one by one; made once."""
+        if tuple(parts) in self._engines:
+            return self._engines[tuple(parts)]
         taps = hashlib.sha256("+".join(map(str, parts)).encode()).hexdigest()[:12]
         plain = self.views.random or self.views.count == 1
         shown = "" if plain else f"-views{self.views.name}"
-        return make_engine(
+        made = make_engine(
             self.engine,
             f"{self.backbone.key}-{taps}{shown}",
             lambda: self.backbone.model_of(parts) if plain else self._network(parts),
             self.precision,
             fall_back=self.falls_back,
         )
+        return self._engines.setdefault(tuple(parts), made)
 
     def _network(self, parts: Sequence[TapPart]) -> keras.Model:
         """From canvases to features of every view `(n, n_views, d)`."""

@@ -23,7 +23,7 @@ from tltool.data.inspection import INSPECTION_VERSION
 __all__ = ["FeatureStore", "Space", "StoreInfo", "default_store_folder", "shared_store"]
 
 _FILE = "features.sqlite"
-_FORMAT = 2
+_FORMAT = 3
 _SECONDS_PER_DAY = 86_400
 
 # The store is trimmed to this many bytes after an extraction; TLTOOL_STORE_SIZE changes it.
@@ -34,6 +34,9 @@ _TRIMMED = ("features", "inspections", "findings")
 
 # Hashes asked for in one query; SQLite allows 32,766 parameters.
 _QUERY = 500
+
+# Images whose views are read at once where they are averaged.
+_AVERAGED = 256
 
 # Seconds to wait for another process's write.
 _PATIENCE = 60.0
@@ -80,6 +83,10 @@ CREATE TABLE IF NOT EXISTS findings (
     key TEXT PRIMARY KEY,
     value TEXT NOT NULL,
     used INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS uses (
+    space INTEGER PRIMARY KEY REFERENCES spaces (id),
+    at REAL NOT NULL
 );
 """
 
@@ -131,7 +138,7 @@ def shared_store(folder: str | Path | None = None) -> FeatureStore:
 
     For estimators, which are copied and refitted many times over.
     """
-    path = Path(folder) if folder else default_store_folder()
+    path = (Path(folder) if folder else default_store_folder()).resolve()
     opened = vars(_opened).setdefault("stores", {})
     key = (os.getpid(), path)
     if key not in opened:
@@ -173,6 +180,7 @@ class FeatureStore:
                 f"There is no feature store in {folder}; name its folder with --store."
             )
         self.max_bytes = _max_bytes() if max_bytes is None else max_bytes
+        self._writing = threading.RLock()  # a connection has one transaction at a time
         with self._explained("open"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
@@ -194,10 +202,18 @@ class FeatureStore:
         """The space that was used last, and its number; None where there are no features."""
         with self._explained("read"):
             row = self._connection.execute(
-                "SELECT key, id FROM spaces JOIN features ON space = id GROUP BY id "
-                "ORDER BY max(used) DESC, id DESC LIMIT 1"
+                "SELECT key, id FROM spaces LEFT JOIN uses ON space = id "
+                "WHERE EXISTS (SELECT 1 FROM features WHERE features.space = id) "
+                "ORDER BY at DESC, id DESC LIMIT 1"
             ).fetchone()
         return None if row is None else (Space(**json.loads(row[0])), int(row[1]))
+
+    def find_space(self, space: Space) -> int | None:
+        """The number of a space; None if it is not there. It does not count as used."""
+        with self._explained("read"):
+            query = "SELECT id FROM spaces WHERE key = ?"
+            row = self._connection.execute(query, (_key(space),)).fetchone()
+        return None if row is None else int(row[0])
 
     def hashes(self, space: int) -> list[bytes]:
         """The images whose features are in a space, sorted."""
@@ -206,11 +222,14 @@ class FeatureStore:
             return [row[0] for row in self._connection.execute(query, (space,))]
 
     def space_id(self, space: Space) -> int:
-        """The number of a space, new if it was not there."""
-        key = json.dumps(asdict(space), sort_keys=True)
+        """The number of a space, new if it was not there; from now on the one used last."""
+        key = _key(space)
         with self._transaction():
             self._connection.execute("INSERT OR IGNORE INTO spaces (key) VALUES (?)", (key,))
             row = self._connection.execute("SELECT id FROM spaces WHERE key = ?", (key,)).fetchone()
+            self._connection.execute(
+                "INSERT OR REPLACE INTO uses VALUES (?, ?)", (row[0], time.time())
+            )
         return int(row[0])
 
     def known(self, space: int, hashes: Sequence[bytes]) -> set[bytes]:
@@ -238,6 +257,18 @@ class FeatureStore:
             raise KeyError(f"{len(rows)} features are not in the store {self.path}")
         self._touch("features", "space = ? AND ", hashes, space)
         return np.empty((0, 0), np.float32) if features is None else features
+
+    def read_mean(self, space: int, hashes: Sequence[bytes], views: int) -> np.ndarray:
+        """Stored features averaged over as many views of each image: `(n, d)`, float32.
+
+        Raises:
+            KeyError: one of them is not here.
+        """
+        means = [np.empty((0, 0), np.float32)] if len(hashes) == 0 else []
+        for start in range(0, len(hashes), _AVERAGED):
+            part = hashes[start : start + _AVERAGED]
+            means.append(self.read(space, part).reshape(len(part), views, -1).mean(axis=1))
+        return np.concatenate(means)
 
     def write(self, space: int, vectors: Mapping[bytes, np.ndarray]) -> None:
         """Keep features, `(d,)` each, float32; what is there already stays."""
@@ -414,8 +445,8 @@ class FeatureStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All or nothing; other processes wait for it."""
-        with self._explained("write to"):
+        """All or nothing; other threads and processes wait for it."""
+        with self._writing, self._explained("write to"):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -440,6 +471,10 @@ class FeatureStore:
             raise TltoolError(
                 f"Could not {action} the feature store {self.path}: {reason}; {remedy}."
             ) from error
+
+
+def _key(space: Space) -> str:
+    return json.dumps(asdict(space), sort_keys=True)
 
 
 def _today() -> int:

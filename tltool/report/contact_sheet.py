@@ -54,6 +54,8 @@ def check_sheet_name(path: Path) -> None:
     """
     if path.suffix.lower() not in (".png", ".html"):
         raise TltoolError(f"--out {path}: a contact sheet is a .png or an .html file.")
+    if path.is_dir():
+        raise TltoolError(f"--out {path} is a folder; name a file.")
     if not path.parent.is_dir():
         raise TltoolError(f"--out {path}: the folder {path.parent} does not exist; make it first.")
 

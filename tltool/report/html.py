@@ -16,8 +16,8 @@ from tltool.data import (
     SplitReport,
     kinds_in_words,
 )
-from tltool.evaluation import Evaluation, wilson_interval
-from tltool.metrics import METRIC_NAMES
+from tltool.evaluation import Evaluation
+from tltool.metrics import METRIC_NAMES, wilson_interval
 from tltool.report.thumbnails import data_address, thumbnail
 
 __all__ = ["Mistake", "ReportContent", "render_report"]

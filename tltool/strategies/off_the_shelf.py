@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tltool._files import counted
 from tltool._validation import TltoolError, check_option
 from tltool.data import Dataset, Example
-from tltool.features import FeatureSource
+from tltool.features import Features, FeatureSource
 from tltool.linear import (
     CLASSIFIERS,
     Candidate,
     Choice,
+    Classifier,
     Problem,
     Scored,
     check_transforms,
@@ -26,6 +28,9 @@ from tltool.linear import (
 from tltool.metrics import wilson_interval
 from tltool.strategies.folds import stratified_folds
 from tltool.strategies.strategy import FittedClassifier
+
+if TYPE_CHECKING:
+    import keras
 
 __all__ = ["CHAINS", "CLASSIFIER_OPTIONS", "PENALTIES", "OffTheShelf"]
 
@@ -87,21 +92,17 @@ class OffTheShelf:
         weights: np.ndarray | None = None,
     ) -> FittedClassifier:
         """See `Strategy.fit`."""
-        examples = dataset.of("train", "val")
-        shown = source.for_prediction()
-        features = shown.features(examples).values
-        # to ask the backbone for widths may build it, and a single part needs no asking
-        several = len(source.backbone.parts) > 1
-        widths = source.widths if several else (features.shape[1],)
+        examples, weights = _weighty(dataset.of("train", "val"), weights)
+        features = source.for_prediction().features(examples)
         problem = Problem(
-            features,
+            features.values,
             dataset.targets(examples),
             len(dataset.labels),
-            widths,
+            features.widths,
             weights,
             source.each_view(examples) if source.views.random else None,
         )
-        notes = _constant_features(features, source, widths)
+        notes = _constant_features(features, source)
         folds = stratified_folds(examples, self.folds, seed)
         if folds is None:
             candidate = self._default()
@@ -119,23 +120,13 @@ class OffTheShelf:
                 candidate,
                 choice.chosen.temperature,
                 choice.folds,
-                _estimate(choice, problem.targets),
+                _estimate(choice, problem),
                 choice.table,
             )
         for note in notes:
             _log.warning(note)
         classifier = fit_candidate(problem, candidate, choices["temperature"])
-
-        def predict_proba(wanted: Sequence[Example]) -> np.ndarray:
-            return classifier.predict_proba(shown.features(wanted).values)
-
-        return FittedClassifier(
-            dataset.labels,
-            lambda: classifier.on(shown.model()),
-            predict_proba,
-            choices,
-            tuple(notes),
-        )
+        return _LinearFit(dataset.labels, choices, tuple(notes), classifier)
 
     def _default(self) -> Candidate:
         """What is taken where there is nothing to choose by."""
@@ -143,7 +134,42 @@ class OffTheShelf:
         return Candidate(name, self.chains[0], _DEFAULTS[name])
 
 
-def _estimate(choice: Choice, targets: np.ndarray) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class _LinearFit(FittedClassifier):
+    """A linear classifier on features."""
+
+    classifier: Classifier
+
+    def build_model(self, source: FeatureSource) -> keras.Model:
+        """See `FittedClassifier`."""
+        return self.classifier.on(source.for_prediction().model())
+
+    def predict_proba(self, source: FeatureSource, examples: Sequence[Example]) -> np.ndarray:
+        """See `FittedClassifier`."""
+        return self.classifier.predict_proba(source.for_prediction().features(examples).values)
+
+
+def _weighty(
+    examples: tuple[Example, ...], weights: np.ndarray | None
+) -> tuple[tuple[Example, ...], np.ndarray | None]:
+    """The examples that weigh anything, and their weights, 1 in the mean.
+
+    Raises:
+        TltoolError: they are of fewer than two classes.
+    """
+    if weights is not None:
+        kept = np.flatnonzero(weights > 0)
+        examples, weights = tuple(examples[i] for i in kept), weights[kept]
+        weights = weights / max(float(weights.mean()), np.finfo(float).tiny) if len(kept) else None
+    if len({e.label for e in examples}) < 2:
+        raise TltoolError(
+            "There are images of fewer than two classes to fit on; give some of another class, of "
+            "a weight above 0."
+        )
+    return examples, weights
+
+
+def _estimate(choice: Choice, problem: Problem) -> dict[str, Any] | None:
     """How accurate the choice will be on other images, told without any of them.
 
     The interval is that of the nested figure, moved with it; None where nothing could be nested.
@@ -153,14 +179,16 @@ def _estimate(choice: Choice, targets: np.ndarray) -> dict[str, Any] | None:
         return None
     low, high = wilson_interval(int(hits.sum()), len(hits))
     moved = expected - float(hits.mean())
-    counts = np.bincount(targets)
+    found, counts = (
+        np.bincount(problem.targets, each, problem.n_classes) for each in (hits, np.ones(len(hits)))
+    )
     return {
         "accuracy": expected,
-        "low": min(low + moved, 1.0),
-        "high": min(high + moved, 1.0),
+        "low": min(max(low + moved, 0.0), 1.0),
+        "high": min(max(high + moved, 0.0), 1.0),
         "nested": choice.nested,
         "nested_with_fewer_images": choice.smaller,
-        "nested_of_each_class": (np.bincount(targets, hits) / np.maximum(counts, 1)).tolist(),
+        "nested_of_each_class": (found / np.maximum(counts, 1)).tolist(),
     }
 
 
@@ -193,16 +221,14 @@ def _choices(
     }
 
 
-def _constant_features(
-    features: np.ndarray, source: FeatureSource, widths: Sequence[int]
-) -> list[str]:
+def _constant_features(features: Features, source: FeatureSource) -> list[str]:
     """Taps of which nothing varies are named; where no tap is left, nothing can be learned.
 
     Raises:
         TltoolError: all features are constant.
     """
-    varies = np.ptp(features, axis=0) > 0
-    ends = np.cumsum(widths)[:-1]
+    varies = np.ptp(features.values, axis=0) > 0
+    ends = np.cumsum(features.widths)[:-1]
     dead = [
         str(part)
         for part, columns in zip(source.backbone.parts, np.split(varies, ends), strict=True)
@@ -211,7 +237,7 @@ def _constant_features(
     if not varies.any():
         raise TltoolError(
             f"The features {', '.join(dead)} of {source.backbone.preset.name} are the same for "
-            f"all {len(features)} images, so nothing can be told apart by them; look at the "
+            f"all {len(features.values)} images, so nothing can be told apart by them; look at the "
             "images, or choose another --tap."
         )
     if dead:

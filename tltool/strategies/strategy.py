@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,23 +19,33 @@ __all__ = ["FittedClassifier", "Strategy"]
 
 
 @dataclass(frozen=True)
-class FittedClassifier:
-    """What a strategy returns, whichever it is.
+class FittedClassifier(ABC):
+    """What a strategy returns, whichever it is: plain values, that can be copied and sent.
 
     Args:
         labels: the classes, in the order of the outputs.
-        build_model: makes the one Keras model from raw pixels `(n, height, width, 3)`, uint8, to
-            probabilities `(n, k)`; its last layer is called `predictions`.
-        predict_proba: probabilities `(n, k)`, float32, of examples, the same as that model's.
         choices: what was chosen on the way and by which figures, as JSON values.
         notes: what should be known of it, a sentence each.
     """
 
     labels: tuple[str, ...]
-    build_model: Callable[[], keras.Model]
-    predict_proba: Callable[[Sequence[Example]], np.ndarray]
     choices: dict[str, Any]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+
+    @abstractmethod
+    def build_model(self, source: FeatureSource) -> keras.Model:
+        """The one Keras model, its last layer called `predictions`.
+
+        Args:
+            source: like the one that it was fitted with.
+
+        Returns:
+            From raw pixels `(n, height, width, 3)`, uint8, to probabilities `(n, k)`.
+        """
+
+    @abstractmethod
+    def predict_proba(self, source: FeatureSource, examples: Sequence[Example]) -> np.ndarray:
+        """Probabilities `(n, k)`, float32, of examples, the same as that model's."""
 
 
 class Strategy(Protocol):
@@ -56,5 +67,6 @@ class Strategy(Protocol):
             source: where features come from.
             dataset: checked and split.
             seed: of all that is drawn.
-            weights: of the train and val images, in their order; None for one each.
+            weights: of the train and val images, in their order, at least 0; their scale does
+                not matter. None for one each.
         """
