@@ -1,9 +1,11 @@
 """How feature layers are named."""
 
+import numpy as np
 import pytest
 
 from tltool import Backbone, TltoolError
 from tltool._presets import backbone_preset
+from tltool.backbones.pooling import pool, width
 from tltool.backbones.taps import TapPart, parse_taps
 
 
@@ -46,6 +48,40 @@ def test_names_of_keras():
     assert backbone.model.output_shape == (None, 640)
 
 
+@pytest.mark.parametrize(
+    ("pooling", "n", "starts", "side"),
+    [("grid2", 2, [0, 7], 7), ("grid3", 3, [0, 4, 8], 6)],  # of 14x14, the last ones overlap
+)
+def test_grids_are_averages_over_cells(pooling, n, starts, side):
+    activations = np.random.default_rng(0).normal(size=(2, 14, 14, 5)).astype(np.float32)
+    found = np.asarray(pool(activations, pooling, "cells"))
+    cells = [
+        activations[:, top : top + side, left : left + side].mean(axis=(1, 2))
+        for top in starts
+        for left in starts
+    ]
+    np.testing.assert_allclose(found, np.concatenate(cells, axis=1), atol=1e-5)
+    assert found.shape[1] == width((14, 14, 5), pooling) == n * n * 5
+
+
+def test_a_grid_has_no_more_cells_than_the_layer():
+    activations = np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3)
+    np.testing.assert_array_equal(pool(activations, "grid3", "cells"), [[0, 1, 2, 3, 4, 5]])
+    assert width((1, 2, 3), "grid3") == 6
+
+
+def test_several_poolings_of_one_tap():
+    backbone = Backbone("cifar-resnet20", taps="stage2:avg+grid2,stage3:max")
+    layer = "stage2_block3_out"
+    assert [str(part) for part in backbone.parts[:2]] == [f"{layer}:avg", f"{layer}:grid2"]
+    assert backbone.widths(backbone.parts) == [32, 128, 64]
+    assert backbone.model.output_shape == (None, 224)
+    mirrored = backbone.mirror_order(backbone.parts)
+    np.testing.assert_array_equal(mirrored[:32], np.arange(32))
+    np.testing.assert_array_equal(mirrored[32:64], np.arange(64, 96))  # top right for top left
+    np.testing.assert_array_equal(mirrored[160:], np.arange(160, 224))
+
+
 def test_two_names_of_one_layer_are_one_part():
     backbone = Backbone("cifar-resnet20", taps="stage3,avgpool")
     assert len(backbone.taps) == 2
@@ -67,6 +103,8 @@ def test_classification_layers_are_built_only_where_they_are_tapped():
         ("stage1_block1_convl1", "did you mean 'stage1_block1_conv1'"),
         ("stage2:average", "Unknown pooling 'average': did you mean 'avg'"),
         ("avgpool:", "Unknown pooling ''"),
+        ("stage2:avg+avg", "names the same twice"),
+        ("stage2:avg+grid4", "Unknown pooling 'grid4': did you mean 'grid"),
         ("zzz", "known: avgpool, logits, stage1, stage2, stage3, stem"),
         ("logits:max", "gives one vector an image"),
         ("global_average_pooling:avg", "gives one vector an image"),

@@ -59,6 +59,22 @@ def test_views_are_cut_as_documented(backbone, name):
         assert np.linalg.norm(found[0, 6] - turned) < 0.1 * np.linalg.norm(turned)
 
 
+@pytest.mark.parametrize("pooling", ["grid2", "grid3", "flatten"])
+def test_mirror_images_mix_no_left_with_right(tmp_path, pooling):
+    """To mirror an image exchanges what stands for its left and its right, and nothing else."""
+    backbone = Backbone("cifar-resnet20", taps=f"stage2:{pooling},stage3:max")
+    pixels = picture(3, (32, 32))
+    with FeatureStore(tmp_path) as store:
+        source = FeatureSource(backbone, store, views=views("2"))
+        found, mirrored = source.of_canvases(np.stack([pixels, pixels[:, ::-1]]))
+    columns = {"grid2": 2, "grid3": 3, "flatten": 16}[pooling]
+    found, rest = found[:-64].reshape(columns, columns, 32), found[-64:]
+    turned, same = mirrored[:-64].reshape(columns, columns, 32)[:, ::-1], mirrored[-64:]
+    np.testing.assert_allclose(turned, found, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(same, rest, rtol=1e-4, atol=1e-4)
+    assert np.abs(found - found[:, ::-1]).max() > 0.1
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     root = class_folders(tmp_path_factory.mktemp("views") / "photos", n=5)
@@ -102,7 +118,20 @@ def test_random_views_are_not_for_prediction(backbone, tmp_path):
             source.model()
 
 
-@pytest.mark.parametrize("name", ["3", "", "augmented", "augmented-0", "augmented-1000", "1-2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "3",
+        "",
+        "augmented",
+        "augmented-0",
+        "augmented-1000",
+        "augmented-08",
+        "1-2",
+        "10-",
+        "12-typo",
+    ],
+)
 def test_unknown_views(name):
     with pytest.raises(TltoolError, match="known are 1, 2, 10, 12, augmented-k"):
         views(name)

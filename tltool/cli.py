@@ -93,7 +93,8 @@ Tap = Annotated[
     str | None,
     typer.Option(
         metavar="NAMES",
-        help="Feature layers with an optional pooling (avg, max, avg+max, flatten), such as "
+        help="Feature layers with an optional pooling (avg, max, grid2, grid3, flatten, "
+        "or several: avg+max), such as "
         "stage3:max,avgpool, or last3:avg+max for the last three blocks; tltool backbones NAME "
         "lists them. Default: the backbone's own.",
     ),

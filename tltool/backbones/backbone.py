@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tltool._keras import import_keras
 from tltool._presets import BackbonePreset, backbone_preset
 from tltool._validation import TltoolError
 from tltool.backbones.build import PREPROCESSING, build_network
 from tltool.backbones.layers import layer_table
+from tltool.backbones.pooling import mirror_order, pool, width
 from tltool.backbones.taps import Tap, TapPart, parse_taps
 from tltool.backbones.weight_files import read_weights
 from tltool.backbones.weights import Weights, find_weights
@@ -41,7 +43,8 @@ class Backbone:
         weights: a file, "imagenet", "none" (random), or None for the preset's own.
         seed: of random weights.
         taps: feature layers, named by the preset or by Keras, each with an optional pooling
-            (`avg`, `max`, `avg+max`, `flatten`): `"stage3:max,avgpool"` or one by one; None for
+            (`avg`, `max`, `grid2`, `grid3`, `flatten`, or several, `avg+max`):
+            `"stage3:max,avgpool"` or one by one; None for
             the preset's own.
         input_size: height and width in pixels, or one number for both; None for the preset's.
 
@@ -141,23 +144,22 @@ class Backbone:
     def widths(self, parts: Sequence[TapPart]) -> list[int]:
         """How many numbers each part gives."""
         shapes = {row.name: row.output_shape for row in layer_table(self.preset, self.input_size)}
-        return [
-            math.prod(shapes[p.layer]) if p.pooling == "flatten" else shapes[p.layer][-1]
-            for p in parts
-        ]
+        return [width(shapes[part.layer], part.pooling) for part in parts]
+
+    def mirror_order(self, parts: Sequence[TapPart]) -> np.ndarray:
+        """Which of a mirror image's features stands for each of the image's own, `(d,)`."""
+        orders, start = [], 0
+        for part in parts:
+            orders.append(start + mirror_order(self._activations(part).shape[1:], part.pooling))
+            start += len(orders[-1])
+        return np.concatenate(orders)
 
     def _pooled(self, part: TapPart) -> Any:
-        keras = import_keras()
+        return pool(self._activations(part), part.pooling, f"{part.layer}_{part.pooling}")
 
+    def _activations(self, part: TapPart) -> Any:
         (activations,) = (o.output for o in self.network.operations if o.name == part.layer)
-        if len(activations.shape) == 2:
-            return activations
-        pooling = {
-            "avg": keras.layers.GlobalAveragePooling2D,
-            "max": keras.layers.GlobalMaxPooling2D,
-            "flatten": keras.layers.Flatten,
-        }[part.pooling]
-        return pooling(name=f"{part.layer}_{part.pooling}")(activations)
+        return activations
 
     def _kinds_of_layers(self) -> dict[str, tuple[bool, bool]]:
         """Of every layer, whether it gives vectors and whether it is a classification layer."""

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tltool._presets import BackbonePreset, backbone_names, backbone_preset
-from tltool._validation import TltoolError, check_option, nearest
+from tltool._validation import TltoolError, nearest
+from tltool.backbones.pooling import check_pooling
 
-__all__ = ["POOLINGS", "Tap", "TapPart", "backbones_with", "of_any_backbone", "parse_taps"]
-
-POOLINGS = ("avg", "max", "avg+max", "flatten")
+__all__ = ["Tap", "TapPart", "backbones_with", "of_any_backbone", "parse_taps"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class TapPart:
 
     Args:
         layer: name of a Keras layer.
-        pooling: "avg", "max", or "flatten" (as they are).
+        pooling: one of `POOLINGS`.
     """
 
     layer: str
@@ -54,9 +53,9 @@ def parse_taps(
 
     Args:
         preset: the backbone.
-        wanted: names of taps or Keras layers, each with an optional `:pooling`; in one text with
-            commas or one by one. `last3` stands for the last three blocks. None for the preset's
-            own.
+        wanted: names of taps or Keras layers, each with an optional `:pooling` (several with
+            `+`); in one text with commas or one by one. `last3` stands for the last three blocks.
+            None for the preset's own.
         layers: gives, for every Keras layer, whether its output is one vector an image, and
             whether it lies among the classification layers; asked only for what the preset does
             not tell.
@@ -110,7 +109,7 @@ def _parse(
 ) -> Tap:
     name, colon, pooling = text.partition(":")
     if colon:
-        check_option("pooling", pooling, POOLINGS)
+        check_pooling(pooling)
     named = preset.named_taps.get(name)
     if named is not None:
         layer, _, usual = named.partition(":")

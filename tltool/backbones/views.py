@@ -28,13 +28,20 @@ RANDOM_VERSION = 1
 _ROUND_AT = 0.5 + 1 / 512
 
 
-def views_model(features: keras.Model, views: Views, canvas_size: tuple[int, int]) -> keras.Model:
+def views_model(
+    features: keras.Model,
+    views: Views,
+    canvas_size: tuple[int, int],
+    mirror_order: np.ndarray | None = None,
+) -> keras.Model:
     """A network on every view of an image.
 
     Args:
         features: from raw pixels `(n, height, width, 3)`, uint8, to features `(n, d)`.
         views: which; not random ones.
         canvas_size: height and width of the canvas they are cut out of.
+        mirror_order: which feature of a mirror image stands for each of the image's own, so that
+            the mean over views mixes no left with right; None for the same one.
 
     Returns:
         From canvases `(n, *canvas_size, 3)`, uint8, to features `(n, n_views, d)`.
@@ -52,6 +59,9 @@ def views_model(features: keras.Model, views: Views, canvas_size: tuple[int, int
     # One view of all images after the other: to lay them side by side would copy all pixels again.
     found = features(ops.concatenate(pictures, axis=0) if len(pictures) > 1 else pictures[0])
     found = ops.reshape(found, (len(pictures), -1, found.shape[-1]))
+    if mirror_order is not None and (mirror_order != np.arange(len(mirror_order))).any():
+        plain, turned = ops.split(found, [len(upright)], axis=0)
+        found = ops.concatenate([plain, ops.take(turned, mirror_order, axis=2)], axis=0)
     return keras.Model(canvas, ops.transpose(found, (1, 0, 2)), name="views")
 
 

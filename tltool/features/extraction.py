@@ -267,7 +267,9 @@ class FeatureSource:
 
     def _network(self, parts: Sequence[TapPart]) -> keras.Model:
         """From canvases to features of every view `(n, n_views, d)`."""
-        return views_model(self.backbone.model_of(parts), self.views, self.canvas_size)
+        backbone = self.backbone
+        order = backbone.mirror_order(parts) if self.views.mirrored else None
+        return views_model(backbone.model_of(parts), self.views, self.canvas_size, order)
 
 
 @dataclass(frozen=True)
