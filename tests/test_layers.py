@@ -13,14 +13,14 @@ PACKAGE = Path(tltool.__file__).parent
 
 # From the ground up; modules in one row are peers and never import each other.
 LAYERS = (
-    ("_validation", "_cores", "_files", "_progress", "_keras"),
+    ("_validation", "_clock", "_cores", "_files", "_progress", "_keras"),
     ("_presets",),
     ("data", "backbones"),
     ("features", "linear", "metrics", "similarity"),
     ("strategies", "evaluation", "doctor"),
     ("settings", "results"),
-    ("classifier", "feature_extractor", "feature_tables", "runs", "report"),
-    ("gallery", "workflow"),
+    ("image_estimator", "feature_tables", "runs", "report"),
+    ("classifier", "feature_extractor", "gallery", "inference", "workflow"),
     ("demo", "display"),
     ("cli",),
 )

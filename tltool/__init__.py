@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from tltool.feature_extractor import FeatureExtractor
     from tltool.features import FeatureStore
     from tltool.gallery import extract, similar
+    from tltool.inference import evaluate, predict
     from tltool.runs import Run
     from tltool.settings import AdaptSettings
-    from tltool.workflow import adapt, check, evaluate, predict
+    from tltool.workflow import adapt, check
 
 __all__ = [
     "AdaptSettings",
@@ -54,9 +55,9 @@ _HOMES = {
     "import_weights": "backbones",
     "list_backbones": "backbones",
     "check": "workflow",
-    "evaluate": "workflow",
+    "evaluate": "inference",
     "extract": "gallery",
-    "predict": "workflow",
+    "predict": "inference",
     "similar": "gallery",
 }
 

@@ -4,62 +4,38 @@ from __future__ import annotations
 
 import logging
 import platform
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tltool._clock import Clock
 from tltool._files import printable
-from tltool._progress import progress
-from tltool._validation import TltoolError, check_int, check_option, nearest
+from tltool._validation import TltoolError
 from tltool.backbones import Backbone
 from tltool.data import (
-    BadFile,
     CheckReport,
     Dataset,
-    Example,
     TableColumns,
-    UnreadableImageError,
     check_listing,
-    image_files,
     read_listing,
     split_dataset,
 )
 from tltool.doctor import Finding, examine, examine_probabilities
 from tltool.evaluation import Evaluation, evaluate_predictions, majority_class
-from tltool.feature_tables import FORMATS, read_features, space_digest
-from tltool.features import FeatureSource, FeatureStore, canvas_batches, feature_space
+from tltool.features import FeatureSource, FeatureStore, feature_space
 from tltool.report import PACKAGES, Outcome, findings_in_words, render_report, report_content
-from tltool.results import Prediction, RunResult
-from tltool.runs import Predictor, Run, RunWriter
+from tltool.results import RunResult
+from tltool.runs import RunWriter
 from tltool.settings import AdaptSettings
 from tltool.strategies import FittedClassifier
 
-__all__ = ["adapt", "check", "evaluate", "predict"]
+__all__ = ["adapt", "check"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Clock:
-    """Seconds spent in each phase."""
-
-    seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("check", "extract", "fit", "evaluate"), 0.0)
-    )
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - started
 
 
 def check(
@@ -96,7 +72,7 @@ def check(
             raise TltoolError(f"{option} {value} needs --backbone to say of which network.")
     network = None if backbone is None else Backbone(backbone, weights, input_size=input_size)
     with FeatureStore(store) as cache:
-        listing = read_listing(data, _columns(columns))
+        listing = read_listing(data, TableColumns.named(columns))
         dataset, report = check_listing(listing, bad_images=bad_images, cache=cache)
         notes = [] if network is None else _findings_of(network, cache, dataset)
     try:
@@ -144,7 +120,7 @@ def adapt(
         Interval(value=0.93, low=0.9, high=0.95)
     """
     chosen = AdaptSettings.checked("adapt", settings)
-    clock = _Clock()
+    clock = Clock()
     with clock.phase("check"):
         listing = read_listing(data, chosen.columns)
     warnings: list[str] = []
@@ -199,157 +175,6 @@ def adapt(
         _write_run(writer, outcome)
         kept.trim()
     return result
-
-
-def evaluate(
-    run: str | Path,
-    data: str | Path,
-    *,
-    split: str | None = None,
-    engine: str = "auto",
-    store: str | Path | None = None,
-    bad_images: str = "skip",
-    **columns: str | None,
-) -> RunResult:
-    """Figures of a run on labelled images.
-
-    Args:
-        run: a finished run folder.
-        data: as for `adapt`; its classes must be among the run's.
-        split: "train", "val", "test" or "all"; None for test where the data has splits, else all.
-            Of images that came without a split, or as train, the one that the run gave them
-            counts.
-        engine: "auto", "keras" or "openvino".
-        store: folder of the store, where inspections are kept.
-        bad_images: "skip" or "fail".
-        **columns: `image_column`, `label_column` and `split_column` of a table.
-
-    Raises:
-        TltoolError: no run, no such split, or classes that the run does not know.
-    """
-    loaded = Run(run)
-    if split is not None:
-        check_option("--split", split, ("all", "train", "val", "test"))
-    clock = _Clock()
-    with clock.phase("check"), FeatureStore(store) as cache:
-        listing = read_listing(data, _columns(columns))
-        dataset, report = check_listing(
-            listing, bad_images=bad_images, cache=cache, for_training=False
-        )
-    examples, warnings = _examples_to_score(loaded, dataset, split)
-    for warning in warnings:
-        _log.warning(warning)
-    with clock.phase("extract"):
-        predictor = loaded.predictor(engine)
-        probabilities = _probabilities(predictor, loaded, examples)
-    with clock.phase("evaluate"):
-        number = {label: i for i, label in enumerate(loaded.labels)}
-        targets = np.array([number[e.label] for e in examples])
-        facts = loaded.facts
-        evaluation = evaluate_predictions(
-            probabilities, targets, majority=facts["majority"], seed=facts["settings"]["seed"]
-        )
-    return RunResult(
-        run=loaded.folder,
-        strategy=facts["strategy"],
-        backbone=facts["backbone"],
-        taps=tuple(facts.get("taps", ())),
-        input_size=tuple(loaded.facts["input_size"]),
-        views=str(loaded.facts.get("views", "1")),
-        labels=loaded.labels,
-        n_train=facts["n_train"],
-        n_val=facts["n_val"],
-        n_test=evaluation.n,
-        n_images=report.n_images,
-        evaluation=evaluation,
-        seconds=clock.seconds,
-        bad_files=report.bad_files,
-        warnings=tuple(warnings),
-        notes=report.notes,
-    )
-
-
-def predict(
-    run: str | Path,
-    paths: str | Path | Sequence[str | Path],
-    *,
-    top_k: int = 3,
-    engine: str = "auto",
-) -> tuple[list[Prediction], list[BadFile]]:
-    """The likeliest classes of new images.
-
-    Args:
-        run: a finished run folder.
-        paths: one or several files, folders (searched in full) and patterns such as `*.jpg`; or
-            one table of features that `extract` wrote with the run's settings.
-        top_k: classes an image, at most as many as there are.
-        engine: "auto", "keras" or "openvino".
-
-    Returns:
-        A prediction for each image that can be read, in the order given, and the others with
-        the reason.
-
-    Raises:
-        TltoolError: no run, no such path, no image.
-    """
-    check_int("--top-k", top_k, low=1)
-    loaded = Run(run)
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
-    if len(given) == 1 and Path(given[0]).suffix.lower() in FORMATS:
-        return _predict_features(loaded, Path(given[0]).expanduser(), top_k), []
-    files, bad = image_files(paths)
-    predictor = loaded.predictor(engine)
-    names = [printable(str(file)) for file in files]
-    predictions = []
-    readers = [lambda f=file: _bytes_of(f) for file in files]
-    with progress("predicting", len(files)) as advance:
-        for batch in canvas_batches(readers, loaded.canvas_size, views=loaded.n_views):
-            bad.extend(BadFile(names[row], why) for row, why in batch.unreadable.items())
-            kept = [i for i, row in enumerate(batch.rows) if row not in batch.unreadable]
-            if kept:
-                rows = [batch.rows[i] for i in kept]
-                for row, probabilities in zip(rows, predictor(batch.pixels[kept]), strict=True):
-                    predictions.append(_prediction(names[row], probabilities, loaded.labels, top_k))
-            advance(len(batch.rows))
-    for file in bad:
-        _log.warning("%s: %s", file.file, file.reason)
-    return predictions, bad
-
-
-def _predict_features(run: Run, path: Path, top_k: int) -> list[Prediction]:
-    """Predictions for features that `extract` wrote, if they are the run's."""
-    table = read_features(path)
-    spaces = run.spaces
-    if table.space != space_digest(spaces):
-        theirs = next(iter(table.spaces.values()), {"backbone": "another backbone"})
-        raise TltoolError(
-            f"{path} holds features of {theirs['backbone']} ({', '.join(table.arrays)}), and "
-            f"{run.folder} was made with those of {run.facts['backbone']} ({', '.join(spaces)}) "
-            f"and its own weights; extract them with: tltool extract DATA --out FILE "
-            f"{run.extraction}"
-        )
-    features = run.head_features([table.arrays[name] for name in spaces])
-    probabilities = run.head().predict_proba(features)
-    return [
-        _prediction(name, row, run.labels, top_k)
-        for name, row in zip(table.files, probabilities, strict=True)
-    ]
-
-
-def _prediction(
-    name: str, probabilities: np.ndarray, labels: Sequence[str], top_k: int
-) -> Prediction:
-    best = np.argsort(-probabilities, kind="stable")[:top_k]
-    return Prediction(name, tuple((labels[i], float(probabilities[i])) for i in best))
-
-
-def _columns(given: dict[str, str | None]) -> TableColumns:
-    """The columns of a table, from arguments named as in `AdaptSettings`."""
-    known = [f"{f.name}_column" for f in fields(TableColumns)]
-    for name in given:
-        if name not in known:
-            raise TltoolError(f"Unknown argument {name!r}: {nearest(name, known)}")
-    return TableColumns(**{name.removesuffix("_column"): value for name, value in given.items()})
 
 
 def _warn(findings: Iterable[Finding], warnings: list[str]) -> None:
@@ -427,58 +252,3 @@ def _write_run(writer: RunWriter, outcome: Outcome) -> None:
     )
     writer.write_report(render_report(report_content(outcome)))
     writer.finish()
-
-
-def _examples_to_score(
-    run: Run, dataset: Dataset, split: str | None
-) -> tuple[tuple[Example, ...], list[str]]:
-    """The examples of a split, and what is to be said of them."""
-    unknown = [label for label in dataset.labels if label not in run.labels]
-    if unknown:
-        raise TltoolError(
-            f"{dataset.source} has class {unknown[0]!r}, which {run.folder} does not know: "
-            f"{nearest(unknown[0], run.labels)}"
-        )
-    of_run = run.splits()
-    seen = {content for content, was in of_run.items() if was in ("train", "val")}
-    if split is None:
-        split = "test" if dataset.given_splits else "all"
-    if split == "all":
-        examples = dataset.examples
-    else:  # what came as train, or as nothing, may have been drawn into another split by the run
-        examples = tuple(
-            e
-            for e in dataset.examples
-            if split == (of_run.get(e.hash.hex(), e.split) if e.split in ("", "train") else e.split)
-        )
-    if not examples:
-        raise TltoolError(
-            f"{dataset.source} has no image of split {split!r}; use --split all to score all of it."
-        )
-    fitted_on = sum(e.hash.hex() in seen for e in examples)
-    warnings = []
-    if fitted_on:
-        remedy = "; score the others with --split test" if split == "all" else ""
-        warnings.append(
-            f"{fitted_on} of these {len(examples)} images are among those the run was fitted on, "
-            f"so the figures flatter it{remedy}."
-        )
-    return examples, warnings
-
-
-def _probabilities(predictor: Predictor, run: Run, examples: Sequence[Example]) -> np.ndarray:
-    readers = [lambda e=e: _bytes_of(e.path) for e in examples]
-    parts = []
-    with progress("predicting", len(examples)) as advance:
-        for batch in canvas_batches(readers, run.canvas_size, views=run.n_views):
-            batch.refuse_unreadable(examples)
-            parts.append(predictor(batch.pixels))
-            advance(len(batch.rows))
-    return np.concatenate(parts)
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UnreadableImageError(f"cannot be opened ({error.strerror})") from error

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from tltool._files import printable
@@ -32,6 +32,19 @@ class TableColumns:
     image: str | None = None
     label: str | None = None
     split: str | None = None
+
+    @classmethod
+    def named(cls, given: Mapping[str, str | None]) -> TableColumns:
+        """From arguments `image_column`, `label_column` and `split_column`.
+
+        Raises:
+            TltoolError: another one.
+        """
+        known = [f"{f.name}_column" for f in fields(cls)]
+        for name in given:
+            if name not in known:
+                raise TltoolError(f"Unknown argument {name!r}: {nearest(name, known)}")
+        return cls(**{name.removesuffix("_column"): value for name, value in given.items()})
 
 
 def read_listing(data: str | Path, columns: TableColumns | None = None) -> Listing:

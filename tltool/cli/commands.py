@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-import _thread
-import functools
-import logging
-import os
 import shlex
 import shutil
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from tltool.cli.options import (
+    BadImagesOption,
+    Data,
+    Debug,
+    EngineOption,
+    ImageColumn,
+    InputSize,
+    Json,
+    LabelColumn,
+    Precision,
+    Quiet,
+    Recipe,
+    RunFolder,
+    SplitColumn,
+    StoreOption,
+    Tap,
+    ViewsOption,
+    Weights,
+)
+from tltool.cli.running import explained
 
 if TYPE_CHECKING:
     from tltool.results import RunResult
 
 __all__ = ["app", "main"]
-
-_INTERRUPTED = 130
 
 # Networks of up to so many layers are shown layer by layer.
 _FEW_LAYERS = 60
@@ -42,139 +55,13 @@ weights_app = typer.Typer(help="Take in pretrained weights.", no_args_is_help=Tr
 app.add_typer(weights_app, name="weights")
 
 
-Data = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA",
-        help="Folder of class folders (under train/, val/, test/ or not), CSV or TSV file, or "
-        "tfds:NAME[:VERSION].",
-        show_default=False,
-    ),
-]
-RunFolder = Annotated[
-    Path, typer.Argument(metavar="RUN", help="Run folder that adapt wrote.", show_default=False)
-]
-EngineOption = Annotated[
-    Literal["auto", "keras", "openvino"],
-    typer.Option(help="What runs the network; auto takes OpenVINO on a CPU."),
-]
-Precision = Annotated[
-    Literal["float32", "bfloat16"],
-    typer.Option(help="bfloat16 is faster on some processors; features move by up to 10 %."),
-]
-StoreOption = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Feature store; default: in the user's cache folder."),
-]
-BadImagesOption = Annotated[
-    Literal["skip", "fail"],
-    typer.Option(help="Skip unreadable files, or fail at them (always beyond 10 %)."),
-]
-ImageColumn = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Table's column of image paths.")
-]
-LabelColumn = Annotated[str | None, typer.Option(metavar="NAME", help="Table's column of classes.")]
-SplitColumn = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Table's column of train, val or test.")
-]
-Weights = Annotated[
-    str | None,
-    typer.Option(metavar="imagenet|none|FILE", help="Default: the backbone's own."),
-]
-InputSize = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PIXELS",
-        help="Side of the network's input, or height and width: 160, 160x224. Default: the "
-        "backbone's own.",
-    ),
-]
-Tap = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAMES",
-        help="Feature layers with an optional pooling (avg, max, grid2, grid3, flatten, "
-        "or several: avg+max), such as "
-        "stage3:max,avgpool, or last3:avg+max for the last three blocks; tltool backbones NAME "
-        "lists them. Default: the backbone's own.",
-    ),
-]
-ViewsOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Pictures of an image that features are averaged over: 1 (whole), 2 (and its mirror "
-        "image), 10 (five crops and theirs), 12 (all of these), augmented-k. Default: 1.",
-    ),
-]
-Recipe = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Tap, views, transforms and classifier in one word: fast, recommended, decaf6-svm and "
-        "others; options beside it win.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No table, no progress bars.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and what is going on.")]
-
-
 def main() -> None:
     """The entry point of the `tltool` command."""
     app()
 
 
-def _explained(command: Callable[..., None]) -> Callable[..., None]:
-    """Errors as one sentence and exit status 1; tracebacks under --debug alone."""
-
-    @functools.wraps(command)
-    def run(**options: Any) -> None:
-        from tltool._validation import TltoolError
-
-        debug = options.get("debug", False)
-        _set_up_logging(debug=debug)
-        _keep_interrupts()
-        try:
-            _show_progress(not options.get("quiet", False))
-            command(**options)
-        except KeyboardInterrupt:
-            _say("Interrupted; what was stored is kept, and the same command goes on from there.")
-            _leave(_INTERRUPTED)
-        except BrokenPipeError:  # the reader of a pipe has gone
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(1) from None
-        except TltoolError as error:
-            if debug:
-                raise
-            _say(f"Error: {error}")
-            raise typer.Exit(1) from None
-        except (typer.Exit, typer.Abort, typer.BadParameter):
-            raise
-        except Exception as error:
-            if debug:
-                raise
-            text = " ".join(str(error).split())[:300]
-            _say(f"Error: {type(error).__name__}: {text} (unforeseen; add --debug to see where).")
-            raise typer.Exit(1) from None
-
-    return run
-
-
-def _keep_interrupts() -> None:
-    """Ctrl-C again, where it fell into a callback whose exceptions Python drops."""
-    sys.unraisablehook = _interrupt_again
-
-
-def _interrupt_again(dropped: Any) -> None:
-    if dropped.exc_type is KeyboardInterrupt:
-        threading.Timer(0.05, _thread.interrupt_main).start()
-    else:
-        sys.__unraisablehook__(dropped)
-
-
 @app.command()
-@_explained
+@explained
 def adapt(
     data: Data,
     backbone: Annotated[
@@ -264,7 +151,7 @@ def adapt(
 
 
 @app.command()
-@_explained
+@explained
 def check(
     data: Data,
     backbone: Annotated[
@@ -310,7 +197,7 @@ def check(
 
 
 @app.command()
-@_explained
+@explained
 def predict(
     run: RunFolder,
     paths: Annotated[
@@ -335,7 +222,7 @@ def predict(
 
     from tltool._files import printable
     from tltool.display import print_csv, print_json, print_predictions
-    from tltool.workflow import predict as predict_images
+    from tltool.inference import predict as predict_images
 
     predictions, bad = predict_images(run, paths, top_k=top_k, engine=engine)
     if json or format == "json":
@@ -356,7 +243,7 @@ def predict(
 
 
 @app.command()
-@_explained
+@explained
 def evaluate(
     run: RunFolder,
     data: Data,
@@ -375,7 +262,7 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Score a run on labelled images."""
-    from tltool.workflow import evaluate as evaluate_run
+    from tltool.inference import evaluate as evaluate_run
 
     result = evaluate_run(
         run,
@@ -392,7 +279,7 @@ def evaluate(
 
 
 @app.command()
-@_explained
+@explained
 def extract(
     data: Data,
     out: Annotated[
@@ -453,7 +340,7 @@ def extract(
 
 
 @app.command()
-@_explained
+@explained
 def similar(
     where: Annotated[
         Path,
@@ -492,7 +379,7 @@ def similar(
 
 
 @app.command()
-@_explained
+@explained
 def demo(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for the images and the run.")
@@ -518,7 +405,7 @@ def demo(
 
 
 @app.command()
-@_explained
+@explained
 def backbones(
     name: Annotated[
         str | None,
@@ -560,7 +447,7 @@ def backbones(
 
 
 @weights_app.command("import")
-@_explained
+@explained
 def weights_import(
     file: Annotated[
         str,
@@ -602,7 +489,7 @@ def weights_import(
 
 
 @store_app.command("info")
-@_explained
+@explained
 def store_info(
     store: StoreOption = None, json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
@@ -621,7 +508,7 @@ def store_info(
 
 
 @store_app.command("prune")
-@_explained
+@explained
 def store_prune(
     max_size: Annotated[
         str,
@@ -661,37 +548,9 @@ def _version(
         raise typer.Exit()
 
 
-def _set_up_logging(*, debug: bool) -> None:
-    """The package's messages to standard error, a line each, never wrapped."""
-    logger = logging.getLogger("tltool")
-    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
-
-
-def _show_progress(shown: bool) -> None:
-    from tltool._progress import show_progress
-
-    show_progress(shown)
-
-
 def _own_name() -> str:
     """How the user can call this command again: its name, or its path where the shell has none."""
     return "tltool" if shutil.which("tltool") else shlex.quote(sys.argv[0])
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-def _leave(status: int) -> None:
-    """End at once: threads that still decode are not waited for."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
 
 
 def _show(result: RunResult, *, json: bool, quiet: bool) -> None:
