@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/tltool demo
 
 test: check
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term
 
 check: $(STAMP)
 	$(BIN)/ruff check .
