@@ -20,8 +20,7 @@ from tltool.data import CheckReport, kinds_in_words
 from tltool.features import StoreInfo
 from tltool.gallery import Extraction, Neighbours
 from tltool.metrics import METRIC_NAMES
-from tltool.results import Prediction, RunResult, best_of_each, choice_in_words
-from tltool.strategies import PENALTIES
+from tltool.results import TRIED, Prediction, RunResult, choice_in_words, tried_in_words
 
 __all__ = [
     "print_backbone",
@@ -91,26 +90,21 @@ def print_result(result: RunResult) -> None:
         table.add_row("Note", escape(note))
     table.add_row("Run", escape(result.as_json()["run"]))
     _print_rich(table)
-    tried = best_of_each(result.choices)
+    tried = tried_in_words(result.choices)
     if len(tried) > 1:
         typer.echo("")
         _print_tried(tried)
 
 
-def _print_tried(tried: Sequence[dict[str, Any]]) -> None:
+def _print_tried(tried: Sequence[tuple[str, ...]]) -> None:
     """The best value of each classifier and transforms, the most accurate first."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("Cross-validated", "Transforms", "Penalty", "Accuracy", "Log loss"):
-        numbers = heading in ("Accuracy", "Log loss")
-        table.add_column(heading, justify="right" if numbers else "left", no_wrap=True)
-    for row in tried:
-        table.add_row(
-            row["classifier"],
-            ", ".join(row["transforms"]) or "none",
-            f"{PENALTIES[row['classifier']]} {row['value']:g}",
-            f"{row['accuracy']:.3f}",
-            f"{row['log_loss']:.3f}",
+    for heading in TRIED:
+        table.add_column(
+            heading, justify="right" if heading in TRIED[-2:] else "left", no_wrap=True
         )
+    for row in tried:
+        table.add_row(*row)
     _print_rich(table)
 
 

@@ -12,7 +12,7 @@ from tltool.doctor import Finding
 from tltool.evaluation import Evaluation
 from tltool.strategies import PENALTIES
 
-__all__ = ["Prediction", "RunResult", "best_of_each", "choice_in_words"]
+__all__ = ["TRIED", "Prediction", "RunResult", "choice_in_words", "tried_in_words"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,10 @@ class Prediction:
         }
 
 
+TRIED = ("Cross-validated", "Transforms", "Penalty", "Accuracy", "Log loss")
+"""Headings of what was cross-validated; the last two are of figures."""
+
+
 def choice_in_words(choices: dict[str, Any]) -> str:
     """Which classifier was chosen: "lda, shrinkage 0.35, after sqrt, l2"."""
     name = choices["classifier"]
@@ -106,18 +110,27 @@ def choice_in_words(choices: dict[str, Any]) -> str:
     return f"{name}, {value}" + (f", after {steps}" if steps else "")
 
 
-def best_of_each(choices: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of each classifier and transforms that were cross-validated, the best value's row.
+def tried_in_words(choices: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Of each classifier and transforms that were cross-validated, the best value's figures.
 
     Returns:
-        The rows, the most accurate first.
+        Rows of `TRIED`, the most accurate first.
     """
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in choices.get("cross_validation", ()):
         key = (row["classifier"], *row["transforms"])
         if key not in rows or _rank(row) > _rank(rows[key]):
             rows[key] = row
-    return sorted(rows.values(), key=_rank, reverse=True)
+    return [
+        (
+            row["classifier"],
+            ", ".join(row["transforms"]) or "none",
+            f"{PENALTIES[row['classifier']]} {row['value']:g}",
+            f"{row['accuracy']:.3f}",
+            f"{row['log_loss']:.3f}",
+        )
+        for row in sorted(rows.values(), key=_rank, reverse=True)
+    ]
 
 
 def _rank(row: dict[str, Any]) -> tuple[float, float]:

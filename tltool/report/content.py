@@ -14,7 +14,7 @@ from tltool._files import counted
 from tltool.data import CheckReport, Dataset, SplitReport, kinds_in_words
 from tltool.features import FeatureSource
 from tltool.report.html import Mistake, ReportContent
-from tltool.results import RunResult, choice_in_words
+from tltool.results import RunResult, choice_in_words, tried_in_words
 from tltool.settings import AdaptSettings
 from tltool.strategies import FittedClassifier
 
@@ -135,6 +135,7 @@ def report_content(outcome: Outcome) -> ReportContent:
         splits=splits,
         mistakes=mistakes,
         settings=rows,
+        tried=tried_in_words(choices),
         commands=[
             f"tltool predict {run} PHOTO.jpg",
             f"tltool evaluate {run} {shlex.quote(report.source)} --split test{columns}",

@@ -53,6 +53,8 @@ class ReportContent:
         mistakes: all of them; the most confident ones are shown.
         settings: pairs of name and value.
         commands: what to type next.
+        tried: rows of what was cross-validated, the best first: classifier, transforms, penalty,
+            accuracy, log loss.
     """
 
     title: str
@@ -65,6 +67,7 @@ class ReportContent:
     mistakes: Sequence[Mistake]
     settings: Sequence[tuple[str, str]]
     commands: Sequence[str]
+    tried: Sequence[tuple[str, ...]] = ()
 
 
 def render_report(content: ReportContent) -> str:
