@@ -127,6 +127,8 @@ class TestPredictFromFeatures:
         with pytest.raises(TltoolError, match="--views 10") as refused:
             tltool.predict(run, tmp_path / "f.npz")
         follow(refused.value, photos, run, store, tmp_path / "g.npz")
+        shown = CliRunner().invoke(app, ["store", "info", "--store", str(store)]).stdout
+        assert "augmented-2" in shown and "random" not in shown
 
     def test_another_backbone_is_named(self, adapted, tmp_path):
         photos, run, _ = adapted

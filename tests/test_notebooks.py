@@ -20,7 +20,7 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
     client = NotebookClient(
         notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}, env=dict(os.environ)
     )
-    client.execute()
+    client.execute()  # raises what a cell raises
     pictures = [
         output
         for cell in notebook.cells
@@ -28,5 +28,3 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
         if "image/png" in output.get("data", {})
     ]
     assert pictures, "no picture was drawn"
-    errors = [o for c in notebook.cells for o in c.get("outputs", ()) if o.output_type == "error"]
-    assert not errors

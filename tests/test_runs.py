@@ -287,7 +287,10 @@ def test_default_backbone_without_weights_is_the_embedded_one(
         ({"strategy": "fine-tun"}, "Unknown --strategy"),
         ({"sed": 1}, "no setting 'sed': did you mean 'seed'"),
         ({"seed": -1}, "--seed"),
-        ({"weights": "w.h5"}, "needs --backbone"),
+        ({"weights": "last_epoch.h5"}, "--weights last_epoch.h5 needs --backbone"),
+        ({"tap": "imagenet"}, "--tap imagenet needs --backbone"),
+        ({"recipe": "decaf6-svm"}, "--recipe decaf6-svm needs .*: one of alexnet, vgg16, vgg19"),
+        ({"precision": "float16"}, "Unknown --precision"),
         ({"engine": "tensorrt"}, "Unknown --engine"),
     ],
 )

@@ -114,6 +114,9 @@ def test_random_views_are_not_for_prediction(backbone, tmp_path):
     with FeatureStore(tmp_path) as store:
         source = FeatureSource(backbone, store, views=views("augmented-4"))
         assert source.for_prediction().views.name == "10"
+        assert source.for_prediction().falls_back
+        chosen = FeatureSource(backbone, store, "openvino", views=views("augmented-4"))
+        assert not chosen.for_prediction().falls_back
         with pytest.raises(ValueError, match="for_prediction"):
             source.model()
 

@@ -11,7 +11,7 @@ from tltool._presets import backbone_names, recipe, views
 from tltool._validation import TltoolError, check_int, check_option, nearest
 from tltool.backbones import Backbone, WeightsMissingError, backbones_with, of_any_backbone
 from tltool.data import TableColumns, check_shares
-from tltool.features import FeatureSource, FeatureStore
+from tltool.features import ENGINES, PRECISIONS, FeatureSource, FeatureStore
 from tltool.linear import check_transforms
 from tltool.strategies import CLASSIFIER_OPTIONS, STRATEGIES, OffTheShelf, Strategy
 
@@ -91,6 +91,8 @@ class AdaptSettings:
         check_option("--classifier", str(self.classifier), CLASSIFIER_OPTIONS)
         if self.transforms is not None:
             check_transforms(self.transforms)
+        check_option("--engine", self.engine, ENGINES)
+        check_option("--precision", self.precision, PRECISIONS)
         check_option("--bad-images", self.bad_images, ("skip", "fail"))
         check_shares(self.test, self.val)
         object.__setattr__(self, "seed", check_int("--seed", self.seed, low=0, high=2**32 - 1))

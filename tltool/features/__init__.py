@@ -1,6 +1,6 @@
 """Engines that run a backbone, and the store that keeps what they computed."""
 
-from tltool.features.engine import Engine, choose_engine, make_engine
+from tltool.features.engine import ENGINES, PRECISIONS, Engine, choose_engine, make_engine
 from tltool.features.extraction import (
     CanvasBatch,
     Features,
@@ -12,6 +12,8 @@ from tltool.features.extraction import (
 from tltool.features.store import FeatureStore, Space, StoreInfo, shared_store
 
 __all__ = [
+    "ENGINES",
+    "PRECISIONS",
     "CanvasBatch",
     "Engine",
     "FeatureSource",

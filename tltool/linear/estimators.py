@@ -104,7 +104,21 @@ class _Head(ClassifierMixin, BaseEstimator):
         return self.classes_[best]
 
 
-class LogisticHead(_Head):
+class _SmoothHead(_Head):
+    """What is found step by step."""
+
+    loss: str
+
+    def __init__(self, C: float = 1.0, temperature: float = 1.0) -> None:
+        self.C = C
+        self.temperature = temperature
+
+    def _solve(self, spectrum: Spectrum, targets: np.ndarray, n_classes: int) -> Solution:
+        _check_positive("C", self.C)
+        return SmoothPath(spectrum, targets, n_classes, self.loss).finish(self.C)
+
+
+class LogisticHead(_SmoothHead):
     """Multinomial logistic regression, by warm-started L-BFGS in the features' eigenbasis.
 
     Args:
@@ -113,16 +127,10 @@ class LogisticHead(_Head):
         temperature: what scores are divided by before the softmax.
     """
 
-    def __init__(self, C: float = 1.0, temperature: float = 1.0) -> None:
-        self.C = C
-        self.temperature = temperature
-
-    def _solve(self, spectrum: Spectrum, targets: np.ndarray, n_classes: int) -> Solution:
-        _check_positive("C", self.C)
-        return SmoothPath(spectrum, targets, n_classes, "logistic-regression").finish(self.C)
+    loss = "logistic-regression"
 
 
-class LinearSVMHead(_Head):
+class LinearSVMHead(_SmoothHead):
     """One-against-rest linear SVM with squared hinge loss; its biases are not penalised.
 
     Args:
@@ -130,13 +138,7 @@ class LinearSVMHead(_Head):
         temperature: what scores are divided by before the softmax.
     """
 
-    def __init__(self, C: float = 1.0, temperature: float = 1.0) -> None:
-        self.C = C
-        self.temperature = temperature
-
-    def _solve(self, spectrum: Spectrum, targets: np.ndarray, n_classes: int) -> Solution:
-        _check_positive("C", self.C)
-        return SmoothPath(spectrum, targets, n_classes, "svm").finish(self.C)
+    loss = "svm"
 
 
 class RidgeHead(_Head):
