@@ -23,6 +23,7 @@ from tltool.linear import (
 from tltool.linear.calibration import fit_temperature
 from tltool.linear.closed import ClosedForms
 from tltool.linear.estimators import RidgeHead
+from tltool.linear.held_out import SharedBasis, own_basis
 from tltool.linear.smooth import SmoothPath
 from tltool.linear.spectrum import Spectrum
 from tltool.linear.transforms import (
@@ -350,6 +351,31 @@ class TestChoice:
             head = fit_candidate(known, inner.chosen.candidate)
             right = head.scores(self.features[out]).argmax(axis=1) == self.targets[out]
             assert np.mean(choice.nested_hits[out] == right) > 0.95
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize("chain", [("l2",), ("sqrt", "l2"), ()])
+    def test_a_shared_basis_gives_the_fits_of_each_fold(self, chain, weighted):
+        random = np.random.default_rng(2)
+        weights = random.uniform(0.2, 2.0, 120) if weighted else None
+        problem = Problem(self.features, self.targets, self.n_classes, (15, 25), weights)
+        shared = SharedBasis(problem, chain)
+        for fold in range(2):
+            held = self.folds == fold
+            split, spectrum = own_basis(problem, chain, held)
+            other = shared.split(held)
+            assert other.design.scatter.sum() == pytest.approx(spectrum.scatter.sum(), rel=1e-6)
+            for name in ("logistic-regression", "svm"):
+                C = VALUES[name][4]
+                scores = []
+                for one in (split, other):
+                    path = SmoothPath(one.design, one.targets, self.n_classes, name)
+                    kernel, bias = path.finish(C)
+                    scores.append(one.coordinates @ kernel + bias)
+                np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4, atol=1e-5)
+
+    def test_steps_that_learn_share_no_basis(self):
+        with pytest.raises(ValueError, match="learns"):
+            SharedBasis(self.problem, ("standardise",))
 
     def test_two_folds_leave_nothing_to_nest(self):
         choice = choose(self.problem, self.folds % 2, ("lda",), self.chains)

@@ -1,12 +1,12 @@
 """Linear classifiers on features, what is done to features before them, and how one is chosen."""
 
 from tltool.linear.linear_head import LinearHead
+from tltool.linear.problem import Problem
 from tltool.linear.search import (
     CLASSIFIERS,
     VALUES,
     Candidate,
     Choice,
-    Problem,
     Scored,
     choose,
     fit_candidate,

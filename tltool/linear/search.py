@@ -18,19 +18,18 @@ from threadpoolctl import threadpool_limits
 
 from tltool._cores import cores
 from tltool._progress import progress
-from tltool.linear.calibration import fit_temperature
 from tltool.linear.closed import ClosedForms
-from tltool.linear.linear_head import softmax
+from tltool.linear.held_out import HeldOut, SharedBasis, own_basis
+from tltool.linear.problem import Problem
 from tltool.linear.smooth import LOSSES, SmoothPath
 from tltool.linear.spectrum import Solution, Spectrum
-from tltool.linear.transforms import Classifier, Transforms
+from tltool.linear.transforms import Classifier, Transforms, learns
 
 __all__ = [
     "CLASSIFIERS",
     "VALUES",
     "Candidate",
     "Choice",
-    "Problem",
     "Scored",
     "choose",
     "fit_candidate",
@@ -81,48 +80,6 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What is to be classified.
-
-    Args:
-        features: `(n, d)`, float32.
-        targets: `(n,)`, class numbers.
-        n_classes: number of outputs.
-        widths: how many of the columns each tap has.
-        weights: of the rows, `(n,)`; None for one each.
-        copies: several sets of features of each row `(n, m, d)`, to fit on instead of `features`;
-            rows that are held out are judged by `features`. Together they weigh as much as one.
-    """
-
-    features: np.ndarray
-    targets: np.ndarray
-    n_classes: int
-    widths: tuple[int, ...] | None = None
-    weights: np.ndarray | None = None
-    copies: np.ndarray | None = None
-
-    def to_fit(self, rows: np.ndarray) -> Problem:
-        """Some of the rows, each of their copies a row."""
-        weights = None if self.weights is None else self.weights[rows]
-        targets = self.targets[rows]
-        if self.copies is None:
-            return Problem(self.features[rows], targets, self.n_classes, self.widths, weights)
-        n, m, d = self.copies[rows].shape
-        return Problem(
-            self.copies[rows].reshape(n * m, d),
-            np.repeat(targets, m),
-            self.n_classes,
-            self.widths,
-            np.repeat(self.row_weights[rows] / m, m),
-        )
-
-    @property
-    def row_weights(self) -> np.ndarray:
-        """Weights `(n,)`, float64."""
-        return np.ones(len(self.targets)) if self.weights is None else self.weights
-
-
-@dataclass(frozen=True)
 class Choice:
     """What was chosen, and why.
 
@@ -160,16 +117,6 @@ class Choice:
         steps = np.log([(self.folds - 1) / (self.folds - 2), self.folds / (self.folds - 1)])
         steepness = min(1.0, float(np.log(more / error) / steps[0]))
         return 1.0 - error * float(np.exp(-steepness * steps[1]))
-
-
-@dataclass(frozen=True)
-class _HeldOut:
-    """Results on rows that were held out."""
-
-    rows: np.ndarray
-    hits: np.ndarray
-    losses: np.ndarray
-    temperature: float
 
 
 _Key = tuple[tuple[str, ...], str, frozenset[int]]
@@ -262,7 +209,7 @@ class _Search:
         self._stepwise = [name for name in classifiers if name in LOSSES]
         self._closed = [name for name in classifiers if name not in LOSSES]
         self.count = int(folds.max()) + 1
-        self._results: dict[_Key, list[_HeldOut]] = {}
+        self._results: dict[_Key, list[HeldOut]] = {}
         self._scouted = bool(self._stepwise) and len(self._chains) > 1
         self._scouts = sorted({*self._closed, *(["ridge"] if self._scouted else [])})
 
@@ -291,7 +238,7 @@ class _Search:
                 rows += [self._scored(Candidate(name, chain, v), folds, out) for v in VALUES[name]]
         return tuple(rows)
 
-    def held_out(self, candidate: Candidate, out: frozenset[int]) -> _HeldOut:
+    def held_out(self, candidate: Candidate, out: frozenset[int]) -> HeldOut:
         """A candidate's results without these folds."""
         values = VALUES[candidate.classifier]
         found = self._results[candidate.transforms, candidate.classifier, out]
@@ -334,74 +281,53 @@ class _Search:
         return list(dict.fromkeys(wanted))
 
     def _fit_closed(self, chain: tuple[str, ...], out: frozenset[int]) -> None:
-        held = _Left(self._problem, self._folds, chain, out)
-        forms = _closed(held.spectrum, held.targets, self._problem.n_classes)
+        split, spectrum = own_basis(self._problem, chain, self._held(out))
+        forms = _closed(spectrum, split.targets, self._problem.n_classes)
         for name in self._scouts:
-            self._results[chain, name, out] = held.judge_all(map(forms[name], VALUES[name]))
+            self._results[chain, name, out] = split.judge(map(forms[name], VALUES[name]))
+
+    def _held(self, out: frozenset[int]) -> np.ndarray:
+        return np.isin(self._folds, list(out))
 
     def _fit_stepwise(
         self,
         wanted: Sequence[tuple[tuple[str, ...], frozenset[int]]],
         advance: Callable[[int], None],
     ) -> None:
-        """A core a path: within one, a second thread would mostly wait for the first."""
+        """A core a path: within one, a second thread would mostly wait for the first.
+
+        What is left at the end shares the cores.
+        """
+        bases = {
+            chain: SharedBasis(self._problem, chain)
+            for chain in dict.fromkeys(chain for chain, _ in wanted)
+            if not learns(chain)
+        }
         n_cores = cores()
         pool = ThreadPoolExecutor(n_cores, thread_name_prefix="fit")
         try:
             for start in range(0, len(wanted), n_cores):
-                held = [
-                    (chain, out, _Left(self._problem, self._folds, chain, out))
+                splits = [
+                    (
+                        chain,
+                        out,
+                        bases[chain].split(self._held(out))
+                        if chain in bases
+                        else own_basis(self._problem, chain, self._held(out))[0],
+                    )
                     for chain, out in wanted[start : start + n_cores]
                 ]
-                jobs = [(name, *rest) for name in self._stepwise for rest in held]
-                with threadpool_limits(1):
+                jobs = [(name, *rest) for name in self._stepwise for rest in splits]
+                with threadpool_limits(max(1, n_cores // len(jobs))):
                     for (name, chain, out, _), found in zip(
-                        jobs, pool.map(lambda job: job[3].walk(job[0]), jobs), strict=True
+                        jobs,
+                        pool.map(lambda job: job[3].walk(job[0], VALUES[job[0]]), jobs),
+                        strict=True,
                     ):
                         self._results[chain, name, out] = found
                         advance(1)
         finally:  # who interrupts does not wait for paths under way
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-class _Left:
-    """A part of the rows to fit on, transformed and factorised, and the others to judge by."""
-
-    def __init__(
-        self, problem: Problem, folds: np.ndarray, chain: tuple[str, ...], out: frozenset[int]
-    ) -> None:
-        held = np.isin(folds, list(out))
-        inside = problem.to_fit(np.flatnonzero(~held))
-        self.targets = inside.targets
-        self._n_classes = problem.n_classes
-        self._rows = np.flatnonzero(held)
-        self._held_targets = problem.targets[held]
-        self._held_weights = problem.row_weights[held]
-        transforms = Transforms(chain, problem.widths)
-        known = transforms.fit(inside.features, inside.weights)
-        self.spectrum = Spectrum(known, inside.weights)
-        self._coordinates = self.spectrum.project(transforms.apply(problem.features[held]))
-
-    def walk(self, name: str) -> list[_HeldOut]:
-        """Results along the path of a classifier that is found step by step."""
-        path = SmoothPath(self.spectrum, self.targets, self._n_classes, name)
-        return self.judge_all(map(path.advance, VALUES[name]))
-
-    def judge_all(self, solutions: Iterable[Solution]) -> list[_HeldOut]:
-        """How solutions along a path do on the rows that were left out."""
-        found: list[_HeldOut] = []
-        for solution in solutions:
-            found.append(self._judge(solution, found[-1].temperature if found else None))
-        return found
-
-    def _judge(self, solution: Solution, before: float | None) -> _HeldOut:
-        kernel, bias = solution
-        scores = self._coordinates @ kernel + bias.astype(kernel.dtype)
-        targets = self._held_targets
-        temperature = fit_temperature(scores, targets, self._held_weights, before)
-        right = softmax(scores / temperature)[np.arange(len(targets)), targets]
-        losses = -np.log(np.maximum(right, np.finfo(np.float32).eps))
-        return _HeldOut(self._rows, scores.argmax(axis=1) == targets, losses, temperature)
 
 
 def _closed(

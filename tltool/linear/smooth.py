@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tltool.linear.descent import Curvature, minimise
-from tltool.linear.spectrum import Solution, Spectrum
+from tltool.linear.spectrum import Design, Solution
 
 __all__ = ["LOSSES", "SmoothPath"]
 
@@ -72,22 +72,22 @@ class SmoothPath:
     """The solution as it follows C.
 
     Args:
-        spectrum: of the features.
+        design: the images.
         targets: `(n,)`, class numbers.
         n_classes: number of outputs.
         loss: one of `LOSSES`.
     """
 
-    def __init__(self, spectrum: Spectrum, targets: np.ndarray, n_classes: int, loss: str) -> None:
+    def __init__(self, design: Design, targets: np.ndarray, n_classes: int, loss: str) -> None:
         self._loss = LOSSES[loss]
         self._targets = targets
-        self._total = float(spectrum.weights.sum())
-        dtype = spectrum.coordinates.dtype
-        self._shares = (spectrum.weights / self._total).astype(dtype)
-        n, r = spectrum.coordinates.shape
+        self._total = float(design.weights.sum())
+        dtype = design.coordinates.dtype
+        self._shares = (design.weights / self._total).astype(dtype)
+        n, r = design.coordinates.shape
         self._design = np.ones((n, r + 1), dtype)  # the last column is the bias
-        self._design[:, :-1] = spectrum.coordinates
-        self._variances = np.append(spectrum.scatter / self._total, 1.0)
+        self._design[:, :-1] = design.coordinates
+        self._variances = np.append(design.scatter / self._total, 1.0)
         self._solution = np.zeros((r + 1, n_classes), dtype)
         self._before: np.ndarray | None = None
         self._penalty = np.zeros((r + 1, 1))

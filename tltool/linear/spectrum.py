@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from tltool.linear.linear_head import LinearHead
 
-__all__ = ["Solution", "Spectrum"]
+__all__ = ["Design", "Solution", "Spectrum"]
 
 # Numbers in the features up to which all is computed in float64: a few images can be fitted so
 # well that float32 no longer tells one step's loss from the next.
@@ -25,7 +26,22 @@ Solution = tuple[np.ndarray, np.ndarray]
 """Weights `(r, k)` and biases `(k,)` in the coordinates of a spectrum."""
 
 
-class Spectrum:
+@dataclass
+class Design:
+    """Images in coordinates along which they vary independently, or nearly so.
+
+    Args:
+        coordinates: `(n, r)`, their weighted mean 0.
+        scatter: the weighted sum of squares along each, `(r,)`.
+        weights: of the images, `(n,)`.
+    """
+
+    coordinates: np.ndarray
+    scatter: np.ndarray
+    weights: np.ndarray
+
+
+class Spectrum(Design):
     """Features in the eigenbasis of their scatter, from which each classifier is had cheaply.
 
     With fewer images than features there are at most as many directions as images; by the

@@ -28,6 +28,7 @@ __all__ = [
     "check_transforms",
     "dropout_scaling",
     "l2_normalise",
+    "learns",
     "signed_sqrt",
     "standardisation",
     "whitening",
@@ -189,6 +190,11 @@ def check_transforms(wanted: str | Sequence[str]) -> tuple[str, ...]:
             f"others, such as {','.join(sorted(names, key=lambda name: name in _LEARNED))}."
         )
     return tuple(names)
+
+
+def learns(names: Sequence[str]) -> bool:
+    """Whether steps learn more of the images than a factor for all features."""
+    return any(name in _LEARNED for name in names)
 
 
 class Transforms:

@@ -1,0 +1,133 @@
+"""Some rows to fit on, and how a fit does on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tltool.linear.calibration import fit_temperature
+from tltool.linear.linear_head import softmax
+from tltool.linear.problem import Problem
+from tltool.linear.smooth import SmoothPath
+from tltool.linear.spectrum import Design, Solution, Spectrum
+from tltool.linear.transforms import Transforms, apply_of_one_image, learns
+
+__all__ = ["HeldOut", "SharedBasis", "Split", "own_basis"]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Results on rows that were held out.
+
+    Args:
+        rows: which, `(m,)`.
+        hits: whether each was right.
+        losses: log loss of each, at that temperature.
+        temperature: what the scores were divided by.
+    """
+
+    rows: np.ndarray
+    hits: np.ndarray
+    losses: np.ndarray
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of the rows to fit on, transformed and in good coordinates, and the others.
+
+    Args:
+        problem: all of it.
+        design: of the rows to fit on.
+        targets: theirs, one for each copy.
+        rows: those that are held out, `(m,)`.
+        coordinates: theirs, `(m, r)`.
+    """
+
+    problem: Problem
+    design: Design
+    targets: np.ndarray
+    rows: np.ndarray
+    coordinates: np.ndarray
+
+    def walk(self, name: str, values: Iterable[float]) -> list[HeldOut]:
+        """Results along the path of a classifier that is found step by step."""
+        path = SmoothPath(self.design, self.targets, self.problem.n_classes, name)
+        return self.judge(map(path.advance, values))
+
+    def judge(self, solutions: Iterable[Solution]) -> list[HeldOut]:
+        """How solutions along a path do on the rows that were left out."""
+        targets = self.problem.targets[self.rows]
+        weights = self.problem.row_weights[self.rows]
+        found: list[HeldOut] = []
+        for kernel, bias in solutions:
+            scores = self.coordinates @ kernel + bias.astype(kernel.dtype)
+            before = found[-1].temperature if found else None
+            temperature = fit_temperature(scores, targets, weights, before)
+            right = softmax(scores / temperature)[np.arange(len(targets)), targets]
+            losses = -np.log(np.maximum(right, np.finfo(np.float32).eps))
+            hits = scores.argmax(axis=1) == targets
+            found.append(HeldOut(self.rows, hits, losses, temperature))
+        return found
+
+
+def own_basis(problem: Problem, chain: tuple[str, ...], held: np.ndarray) -> tuple[Split, Spectrum]:
+    """A split whose rows to fit on are factorised: what closed forms need."""
+    inside = problem.to_fit(np.flatnonzero(~held))
+    transforms = Transforms(chain, problem.widths)
+    spectrum = Spectrum(transforms.fit(inside.features, inside.weights), inside.weights)
+    rows = np.flatnonzero(held)
+    coordinates = spectrum.project(transforms.apply(problem.features[rows]))
+    return Split(problem, spectrum, inside.targets, rows, coordinates), spectrum
+
+
+class SharedBasis:
+    """One factorisation of all rows, in whose coordinates every part of them can be fitted.
+
+    A penalty on the weights' length is the same in every orthonormal basis of the rows' span, so
+    the fits are those that a factorisation of the part alone would give; only the directions that
+    L-BFGS scales are a little off. That holds where transforms learn nothing of the rows but a
+    factor, which is had for each part.
+
+    Args:
+        problem: rows and classes.
+        chain: transforms of one image.
+    """
+
+    def __init__(self, problem: Problem, chain: tuple[str, ...]) -> None:
+        if learns(chain):
+            raise ValueError(f"{chain} learns from the rows that are fitted on")
+        self._problem = problem
+        everything = problem.to_fit(np.arange(len(problem.targets)))
+        known = apply_of_one_image(chain, problem.widths, everything.features)
+        spectrum = Spectrum(known)
+        self._n_features = known.shape[1]
+        self._known = self._judged = spectrum.coordinates
+        if problem.copies is not None:
+            shown = apply_of_one_image(chain, problem.widths, problem.features)
+            self._judged = spectrum.project(shown)
+        self._copies = len(everything.targets) // len(problem.targets)
+        self._weights = everything.row_weights
+        self._targets = everything.targets
+
+    def split(self, held: np.ndarray) -> Split:
+        """The rows that are not held out, and the others."""
+        inside = ~np.repeat(held, self._copies)
+        known, weights = self._known[inside], self._weights[inside]
+        total = max(float(weights.sum()), 1e-30)
+        mean = ((weights / total) @ known).astype(known.dtype)
+        known -= mean
+        scatter = np.einsum("i,ij,ij->j", weights.astype(known.dtype), known, known)
+        spread = float(scatter.sum(dtype=np.float64)) / total / self._n_features
+        factor = known.dtype.type(1.0 / np.sqrt(spread) if spread > 0 else 1.0)
+        known *= factor
+        rows = np.flatnonzero(held)
+        return Split(
+            self._problem,
+            Design(known, scatter * factor**2, weights),
+            self._targets[inside],
+            rows,
+            (self._judged[rows] - mean) * factor,
+        )
