@@ -5,7 +5,8 @@
 The peer is `GridSearchCV(make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)))` over
 eight values of C and five folds, on the same features in the same run. Features are those of the
 last three blocks, averaged and maximal (1,280 of MobileNet 0.25), and as many columns of the last
-block's activations, drawn by lot, as `--wide` says. The peer and `auto` run once, each classifier
+block's activations, drawn by lot, as `--wide` says. A classifier alone chooses its penalty after
+`l2`; `auto` chooses transforms, too. The peer and `auto` run once, each classifier
 alone `--repeat` times (medians).
 """
 
@@ -83,7 +84,7 @@ def compare(known, unknown, targets, expected, widths, folds, repeat) -> None:
             if name == "auto":
                 choice = choose(problem, folds, CLASSIFIERS, CHAINS)
             else:
-                choice = choose(problem, folds, (name,), nested=False)
+                choice = choose(problem, folds, (name,), (("l2",),), nested=False)
             head = fit_candidate(problem, choice.chosen.candidate, choice.chosen.temperature)
             taken.append(time.perf_counter() - started)
         seconds = float(np.median(taken))

@@ -24,14 +24,15 @@ class HeldOut:
     Args:
         rows: which, `(m,)`.
         hits: whether each was right.
-        losses: log loss of each, at that temperature.
-        temperature: what the scores were divided by.
+        losses: log loss of each, at its temperature.
+        temperatures: what its scores were divided by: the number that suits its fold best, so
+            that nothing is told of one fold by the classes of another.
     """
 
     rows: np.ndarray
     hits: np.ndarray
     losses: np.ndarray
-    temperature: float
+    temperatures: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Split:
         design: of the rows to fit on.
         targets: theirs, one for each copy.
         rows: those that are held out, `(m,)`.
+        folds: theirs, `(m,)`.
         coordinates: theirs, `(m, r)`.
     """
 
@@ -50,6 +52,7 @@ class Split:
     design: Design
     targets: np.ndarray
     rows: np.ndarray
+    folds: np.ndarray
     coordinates: np.ndarray
 
     def walk(self, name: str, values: Iterable[float]) -> list[HeldOut]:
@@ -61,26 +64,43 @@ class Split:
         """How solutions along a path do on the rows that were left out."""
         targets = self.problem.targets[self.rows]
         weights = self.problem.row_weights[self.rows]
+        parts = [np.flatnonzero(self.folds == fold) for fold in np.unique(self.folds)]
+        before: list[float | None] = [None] * len(parts)
         found: list[HeldOut] = []
         for kernel, bias in solutions:
             scores = self.coordinates @ kernel + bias.astype(kernel.dtype)
-            before = found[-1].temperature if found else None
-            temperature = fit_temperature(scores, targets, weights, before)
-            right = softmax(scores / temperature)[np.arange(len(targets)), targets]
-            losses = -np.log(np.maximum(right, np.finfo(np.float32).eps))
+            before = [
+                fit_temperature(scores[part], targets[part], weights[part], start)
+                for part, start in zip(parts, before, strict=True)
+            ]
+            temperatures = np.empty(len(scores), scores.dtype)
+            for part, temperature in zip(parts, before, strict=True):
+                temperatures[part] = temperature
+            p = softmax(scores / temperatures[:, None])[np.arange(len(targets)), targets]
+            losses = -np.log(np.maximum(p, np.finfo(np.float32).eps))
             hits = scores.argmax(axis=1) == targets
-            found.append(HeldOut(self.rows, hits, losses, temperature))
+            found.append(HeldOut(self.rows, hits, losses, temperatures))
         return found
 
 
-def own_basis(problem: Problem, chain: tuple[str, ...], held: np.ndarray) -> tuple[Split, Spectrum]:
-    """A split whose rows to fit on are factorised: what closed forms need."""
+def own_basis(
+    problem: Problem, chain: tuple[str, ...], folds: np.ndarray, out: frozenset[int]
+) -> tuple[Split, Spectrum]:
+    """A split whose rows to fit on are factorised: what closed forms need.
+
+    Args:
+        problem: rows and classes.
+        chain: transforms.
+        folds: a fold number for each row.
+        out: those that are held out.
+    """
+    held = np.isin(folds, list(out))
     inside = problem.to_fit(np.flatnonzero(~held))
     transforms = Transforms(chain, problem.widths)
     spectrum = Spectrum(transforms.fit(inside.features, inside.weights), inside.weights)
     rows = np.flatnonzero(held)
     coordinates = spectrum.project(transforms.apply(problem.features[rows]))
-    return Split(problem, spectrum, inside.targets, rows, coordinates), spectrum
+    return Split(problem, spectrum, inside.targets, rows, folds[rows], coordinates), spectrum
 
 
 class SharedBasis:
@@ -112,8 +132,9 @@ class SharedBasis:
         self._weights = everything.row_weights
         self._targets = everything.targets
 
-    def split(self, held: np.ndarray) -> Split:
-        """The rows that are not held out, and the others."""
+    def split(self, folds: np.ndarray, out: frozenset[int]) -> Split:
+        """The rows of all folds but those that are held out, and the others."""
+        held = np.isin(folds, list(out))
         inside = ~np.repeat(held, self._copies)
         known, weights = self._known[inside], self._weights[inside]
         total = max(float(weights.sum()), 1e-30)
@@ -129,5 +150,6 @@ class SharedBasis:
             Design(known, scatter * factor**2, weights),
             self._targets[inside],
             rows,
+            folds[rows],
             (self._judged[rows] - mean) * factor,
         )

@@ -254,7 +254,8 @@ class _Search:
             hits += float(weights @ found.hits[mine])
             losses += float(weights @ found.losses[mine])
             total += float(weights.sum())
-            logs += np.log(found.temperature) / len(folds)
+            temperatures = found.temperatures[mine]
+            logs += float(np.log(temperatures[:1]).sum()) / len(folds)
         total = max(total, 1e-30)
         return Scored(candidate, hits / total, losses / total, float(np.exp(logs)))
 
@@ -281,13 +282,10 @@ class _Search:
         return list(dict.fromkeys(wanted))
 
     def _fit_closed(self, chain: tuple[str, ...], out: frozenset[int]) -> None:
-        split, spectrum = own_basis(self._problem, chain, self._held(out))
+        split, spectrum = own_basis(self._problem, chain, self._folds, out)
         forms = _closed(spectrum, split.targets, self._problem.n_classes)
         for name in self._scouts:
             self._results[chain, name, out] = split.judge(map(forms[name], VALUES[name]))
-
-    def _held(self, out: frozenset[int]) -> np.ndarray:
-        return np.isin(self._folds, list(out))
 
     def _fit_stepwise(
         self,
@@ -311,9 +309,9 @@ class _Search:
                     (
                         chain,
                         out,
-                        bases[chain].split(self._held(out))
+                        bases[chain].split(self._folds, out)
                         if chain in bases
-                        else own_basis(self._problem, chain, self._held(out))[0],
+                        else own_basis(self._problem, chain, self._folds, out)[0],
                     )
                     for chain, out in wanted[start : start + n_cores]
                 ]
