@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from tltool.linear.calibration import fit_temperature
-from tltool.linear.linear_head import softmax
+from tltool.linear.linear_head import LinearHead, softmax
 from tltool.linear.problem import Problem
 from tltool.linear.smooth import SmoothPath
 from tltool.linear.spectrum import Design, Solution, Spectrum
 from tltool.linear.transforms import Transforms, apply_of_one_image, learns
 
-__all__ = ["HeldOut", "SharedBasis", "Split", "own_basis"]
+__all__ = ["HeldOut", "SharedBasis", "Split", "own_basis", "shared_basis"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,24 @@ def own_basis(
     return Split(problem, spectrum, inside.targets, rows, folds[rows], coordinates), spectrum
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Rows of a shared basis, less their `mean` and times a `factor`."""
+
+    design: Design
+    targets: np.ndarray
+    mean: np.ndarray
+    factor: np.floating
+
+
+def shared_basis(problem: Problem, chain: tuple[str, ...]) -> SharedBasis:
+    """The shared basis of a problem after a chain; made once."""
+    if chain not in problem.bases:
+        problem.bases[chain] = SharedBasis(problem, chain)
+    found: SharedBasis = problem.bases[chain]
+    return found
+
+
 class SharedBasis:
     """One factorisation of all rows, in whose coordinates every part of them can be fitted.
 
@@ -122,34 +140,40 @@ class SharedBasis:
         self._problem = problem
         everything = problem.to_fit(np.arange(len(problem.targets)))
         known = apply_of_one_image(chain, problem.widths, everything.features)
-        spectrum = Spectrum(known)
-        self._n_features = known.shape[1]
-        self._known = self._judged = spectrum.coordinates
+        self._spectrum = Spectrum(known)
+        self._known = self._judged = self._spectrum.coordinates
         if problem.copies is not None:
             shown = apply_of_one_image(chain, problem.widths, problem.features)
-            self._judged = spectrum.project(shown)
+            self._judged = self._spectrum.project(shown)
         self._copies = len(everything.targets) // len(problem.targets)
         self._weights = everything.row_weights
         self._targets = everything.targets
 
     def split(self, folds: np.ndarray, out: frozenset[int]) -> Split:
         """The rows of all folds but those that are held out, and the others."""
-        held = np.isin(folds, list(out))
-        inside = ~np.repeat(held, self._copies)
+        rows = np.flatnonzero(np.isin(folds, list(out)))
+        part = self._part(~np.isin(folds, list(out)))
+        coordinates = (self._judged[rows] - part.mean) * part.factor
+        return Split(self._problem, part.design, part.targets, rows, folds[rows], coordinates)
+
+    def finish(self, name: str, value: float) -> LinearHead:
+        """A classifier found step by step on all rows, of features after the chain."""
+        part = self._part(np.ones(len(self._problem.targets), bool))
+        path = SmoothPath(part.design, part.targets, self._problem.n_classes, name)
+        kernel, bias = path.finish(value)
+        kernel = kernel * part.factor
+        return self._spectrum.head((kernel, bias - part.mean @ kernel))
+
+    def _part(self, inside: np.ndarray) -> _Part:
+        """Some of the rows, centred and of unit variance in the mean."""
+        inside = np.repeat(inside, self._copies)
         known, weights = self._known[inside], self._weights[inside]
         total = max(float(weights.sum()), 1e-30)
         mean = ((weights / total) @ known).astype(known.dtype)
         known -= mean
         scatter = np.einsum("i,ij,ij->j", weights.astype(known.dtype), known, known)
-        spread = float(scatter.sum(dtype=np.float64)) / total / self._n_features
+        spread = float(scatter.sum(dtype=np.float64)) / total / self._spectrum.n_features
         factor = known.dtype.type(1.0 / np.sqrt(spread) if spread > 0 else 1.0)
         known *= factor
-        rows = np.flatnonzero(held)
-        return Split(
-            self._problem,
-            Design(known, scatter * factor**2, weights),
-            self._targets[inside],
-            rows,
-            folds[rows],
-            (self._judged[rows] - mean) * factor,
-        )
+        design = Design(known, scatter * factor**2, weights)
+        return _Part(design, self._targets[inside], mean, factor)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,8 @@ class Problem:
         weights: of the rows, `(n,)`; None for one each.
         copies: several sets of features of each row `(n, m, d)`, to fit on instead of `features`;
             rows that are held out are judged by `features`. Together they weigh as much as one.
+
+    `bases` keeps what was factorised of it, by transforms.
     """
 
     features: np.ndarray
@@ -29,6 +32,9 @@ class Problem:
     widths: tuple[int, ...] | None = None
     weights: np.ndarray | None = None
     copies: np.ndarray | None = None
+    bases: dict[tuple[str, ...], Any] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def to_fit(self, rows: np.ndarray) -> Problem:
         """Some of the rows, each of their copies a row."""

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from tltool._cores import cores
 from tltool._progress import progress
 from tltool.linear.closed import ClosedForms
-from tltool.linear.held_out import HeldOut, SharedBasis, own_basis
+from tltool.linear.held_out import HeldOut, own_basis, shared_basis
 from tltool.linear.problem import Problem
 from tltool.linear.smooth import LOSSES, SmoothPath
 from tltool.linear.spectrum import Solution, Spectrum
@@ -181,10 +181,13 @@ def best(table: Iterable[Scored]) -> Scored:
 
 def fit_candidate(problem: Problem, candidate: Candidate, temperature: float = 1.0) -> Classifier:
     """One candidate, fitted on all rows to the last digits that matter."""
+    name, value = candidate.classifier, candidate.value
+    if name in LOSSES and not learns(candidate.transforms):
+        head = shared_basis(problem, candidate.transforms).finish(name, value)
+        return Classifier(candidate.transforms, problem.widths, head.tempered(temperature))
     problem = problem.to_fit(np.arange(len(problem.targets)))
     transforms = Transforms(candidate.transforms, problem.widths)
     spectrum = Spectrum(transforms.fit(problem.features, problem.weights), problem.weights)
-    name, value = candidate.classifier, candidate.value
     if name in LOSSES:
         path = SmoothPath(spectrum, problem.targets, problem.n_classes, name)
         solution = path.finish(value)
@@ -296,11 +299,6 @@ class _Search:
 
         What is left at the end shares the cores.
         """
-        bases = {
-            chain: SharedBasis(self._problem, chain)
-            for chain in dict.fromkeys(chain for chain, _ in wanted)
-            if not learns(chain)
-        }
         n_cores = cores()
         pool = ThreadPoolExecutor(n_cores, thread_name_prefix="fit")
         try:
@@ -309,8 +307,8 @@ class _Search:
                     (
                         chain,
                         out,
-                        bases[chain].split(self._folds, out)
-                        if chain in bases
+                        shared_basis(self._problem, chain).split(self._folds, out)
+                        if not learns(chain)
                         else own_basis(self._problem, chain, self._folds, out)[0],
                     )
                     for chain, out in wanted[start : start + n_cores]
