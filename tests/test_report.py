@@ -9,6 +9,7 @@ from conftest import class_folders, picture, save
 
 import tltool
 from tltool.report.thumbnails import THUMBNAIL_SIDE, data_address, thumbnail
+from tltool.results import tried_in_words
 
 NASTY = "<script>alert('x')<script>"
 
@@ -33,7 +34,10 @@ def test_sections_and_figures(finished_run):
     _, result = finished_run
     text = (result.run / "report.html").read_text("utf-8")
     page = Page(text)
-    assert page.headings == ["figures", "data", "confusion", "classes", "mistakes", "settings"]
+    sections = ["figures", "data", "confusion", "classes", "mistakes", "choice", "settings"]
+    assert page.headings == sections
+    for row in tried_in_words(result.choices):
+        assert all(f"<td>{word}</td>" in text for word in row[:3])
     assert f"{result.evaluation.metrics['accuracy'].value:.3f}" in text
     assert all(address.startswith("data:image/jpeg;base64,") for address in page.addresses)
     assert "script" not in page.tags
