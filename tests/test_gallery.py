@@ -128,7 +128,8 @@ class TestPredictFromFeatures:
             tltool.predict(run, tmp_path / "f.npz")
         follow(refused.value, photos, run, store, tmp_path / "g.npz")
         shown = CliRunner().invoke(app, ["store", "info", "--store", str(store)]).stdout
-        assert "augmented-2" in shown and "random" not in shown
+        (row,) = (line.split() for line in shown.splitlines() if "augmented-2" in line)
+        assert row[row.index("augmented-2") + 1] == "32x32"
 
     def test_another_backbone_is_named(self, adapted, tmp_path):
         photos, run, _ = adapted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -201,7 +202,7 @@ def print_store(info: StoreInfo) -> None:
             f"{space['backbone']} ({space['weights'][:8]})",
             space["tap"],
             space["views"],
-            space["canvas"].split("-")[1],
+            "".join(re.findall(r"\d+x\d+", space["canvas"])),
             f"{space['precision']} {space['engine']}",
             f"{space['images']:,}",
             size_in_words(space["bytes"]),
