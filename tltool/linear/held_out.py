@@ -151,8 +151,9 @@ class SharedBasis:
 
     def split(self, folds: np.ndarray, out: frozenset[int]) -> Split:
         """The rows of all folds but those that are held out, and the others."""
-        rows = np.flatnonzero(np.isin(folds, list(out)))
-        part = self._part(~np.isin(folds, list(out)))
+        held = np.isin(folds, list(out))
+        rows = np.flatnonzero(held)
+        part = self._part(~held)
         coordinates = (self._judged[rows] - part.mean) * part.factor
         return Split(self._problem, part.design, part.targets, rows, folds[rows], coordinates)
 
