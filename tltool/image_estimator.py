@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from pathlib import Path
 from typing import Any
 
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 
-from tltool.features import FeatureSource, FeatureStore, shared_store
+from tltool.features import FeatureSource, shared_store
 from tltool.settings import AdaptSettings
 
 __all__ = ["ImageEstimator"]
@@ -25,6 +23,7 @@ class ImageEstimator(BaseEstimator):
 
     input_size: str | int | None
     store: str | Path | None
+    _kept: tuple[AdaptSettings, FeatureSource] | None = None
 
     def _settings(self) -> AdaptSettings:
         given = self.get_params(deep=False)
@@ -33,18 +32,12 @@ class ImageEstimator(BaseEstimator):
             given["input_size"] = str(given["input_size"])
         return AdaptSettings(**given)
 
-    def _shared_store(self) -> FeatureStore:
-        return shared_store(self.store)
-
     def _source(self, *, anew: bool = False) -> FeatureSource:
         """Where features come from; `anew` looks for the weights again."""
-        key = (self._settings(), self._shared_store(), os.getpid(), threading.get_ident())
-        kept = self.__dict__.get("_kept")
-        if anew or kept is None or kept[0] != key:
-            kept = (key, self._settings().make_source(self._shared_store()))
-            self._kept = kept
-        source: FeatureSource = kept[1]
-        return source
+        settings, store = self._settings(), shared_store(self.store)  # a thread's own
+        if anew or self._kept is None or self._kept[0] != settings or self._kept[1].store != store:
+            self._kept = (settings, settings.make_source(store))
+        return self._kept[1]
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
