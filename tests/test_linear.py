@@ -21,6 +21,7 @@ from tltool.linear import (
     fit_candidate,
 )
 from tltool.linear.calibration import fit_temperature
+from tltool.linear.centred import moments
 from tltool.linear.closed import ClosedForms
 from tltool.linear.estimators import RidgeHead
 from tltool.linear.held_out import SharedBasis, own_basis
@@ -34,6 +35,7 @@ from tltool.linear.transforms import (
     standardisation,
     whitening,
 )
+from tltool.linear.tridiagonal import Tridiagonal
 
 SHAPES = [(400, 30, 5), (120, 300, 4), (300, 20, 2), (2000, 300, 6)]
 
@@ -91,8 +93,8 @@ def test_svm_is_scikit_learns(problem, weights, C):
 @pytest.mark.parametrize("alpha", [1.0, 100.0])
 def test_ridge_is_scikit_learns(problem, weights, alpha):
     features, targets, k = problem
-    spectrum = Spectrum(features, weights)
-    head = spectrum.head(ClosedForms(spectrum, targets, k).ridge(alpha))
+    forms = ClosedForms(features, targets, k, weights)
+    head = forms.head(forms.ridge(alpha))
     reference = RidgeClassifier(alpha=alpha).fit(features.astype(np.float64), targets, weights)
     expected = two_columns(reference.decision_function(features.astype(np.float64)))
     np.testing.assert_allclose(head.scores(features), expected, atol=1e-3)
@@ -101,8 +103,8 @@ def test_ridge_is_scikit_learns(problem, weights, alpha):
 @pytest.mark.parametrize("shrinkage", [0.05, 0.5, 0.95])
 def test_lda_is_scikit_learns(problem, shrinkage):
     features, targets, k = problem
-    spectrum = Spectrum(features)
-    head = spectrum.head(ClosedForms(spectrum, targets, k).lda(shrinkage))
+    forms = ClosedForms(features, targets, k)
+    head = forms.head(forms.lda(shrinkage))
     reference = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
     reference.fit(features.astype(np.float64), targets)
     expected = reference.predict_log_proba(features.astype(np.float64))
@@ -159,8 +161,8 @@ def test_a_large_feature_of_noise_hides_nothing(n):
     features, targets = blobs(n, 100, 3, spread=0.5)
     features[:, 0] = np.random.default_rng(1).normal(0, 3e4, n)
     for dtype in (np.float32, np.float64):
-        spectrum = Spectrum(features.astype(dtype))
-        head = spectrum.head(ClosedForms(spectrum, targets, 3).ridge(1.0))
+        forms = ClosedForms(features.astype(dtype), targets, 3)
+        head = forms.head(forms.ridge(1.0))
         assert np.mean(head.scores(features).argmax(axis=1) == targets) > 0.99
 
 
@@ -171,6 +173,41 @@ def test_an_offset_costs_no_digits(offset):
     found = RidgeHead(1.0).fit(features, targets).decision_function(features)
     expected = RidgeClassifier(1.0).fit(features, targets).decision_function(features)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("r", [1, 2, 3, 40, 300])
+def test_a_tridiagonal_form_solves_for_any_penalty(r, dtype):
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(r, r // 2 + 1))
+    matrix, columns = (inputs @ inputs.T).astype(dtype), random.normal(size=(r, 4)).astype(dtype)
+    form = Tridiagonal(matrix.copy())
+    assert form.trace == pytest.approx(np.trace(matrix), rel=1e-5)
+    turned = form.turn(columns)
+    tolerance = 1e-10 if dtype == np.float64 else 1e-3
+    np.testing.assert_allclose(
+        form.turn_back(form.times(turned)), matrix @ columns, atol=tolerance * np.abs(matrix).max()
+    )
+    for penalty in (0.1, 10.0):
+        found = form.turn_back(form.solve(penalty, turned))
+        expected = np.linalg.solve(matrix.astype(np.float64) + penalty * np.eye(r), columns)
+        np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max())
+        assert found.dtype == dtype
+    assert np.isfinite(form.solve(0.0, turned)).all()
+
+
+def test_moments_are_numpys():
+    features = np.random.default_rng(0).normal(1e3, 1, (700, 300)).astype(np.float32)
+    features[:, 0] = 7.7
+    features[:, 1] = 0.0
+    weights = np.random.default_rng(1).uniform(0.5, 2, 700)
+    mean, deviation = moments(features, weights)
+    exact = features.astype(np.float64)
+    np.testing.assert_allclose(mean, np.average(exact, axis=0, weights=weights), rtol=1e-12)
+    variance = np.average((exact - mean) ** 2, axis=0, weights=weights)
+    np.testing.assert_allclose(deviation, np.sqrt(variance), rtol=1e-9, atol=1e-12)
+    assert deviation[1] == 0 and deviation[0] < 1e-12
+    np.testing.assert_allclose(moments(features)[1], exact.std(axis=0), rtol=1e-9, atol=1e-12)
 
 
 def test_probabilities_survive_large_scores():
@@ -359,16 +396,16 @@ class TestChoice:
         shared = SharedBasis(problem, chain)
         for fold in range(2):
             out = frozenset((fold,))
-            split, spectrum = own_basis(problem, chain, self.folds, out)
+            split = own_basis(problem, chain, self.folds, out)
             other = shared.split(self.folds, out)
-            assert other.design.scatter.sum() == pytest.approx(spectrum.scatter.sum(), rel=1e-6)
+            assert other.design.scatter.sum() == pytest.approx(split.design.scatter.sum(), rel=1e-6)
             for name in ("logistic-regression", "svm"):
                 C = VALUES[name][4]
                 scores = []
                 for one in (split, other):
                     path = SmoothPath(one.design, one.targets, self.n_classes, name)
                     kernel, bias = path.finish(C)
-                    scores.append(one.coordinates @ kernel + bias)
+                    scores.append(one.judged.coordinates @ kernel + bias)
                 np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4, atol=1e-5)
 
     def test_steps_that_learn_share_no_basis(self):

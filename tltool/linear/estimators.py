@@ -22,10 +22,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from tltool._validation import TltoolError, check_int, check_option
+from tltool.linear.centred import Solution
 from tltool.linear.closed import ClosedForms
 from tltool.linear.linear_head import softmax
 from tltool.linear.smooth import SmoothPath
-from tltool.linear.spectrum import Solution, Spectrum
+from tltool.linear.spectrum import Spectrum
 from tltool.linear.transforms import (
     DROPOUT_RATE,
     Affine,
@@ -75,13 +76,14 @@ class _Head(ClassifierMixin, BaseEstimator):
                 f"{type(self).__name__} needs images of at least two classes, got one class."
             )
         used = weights > 0
-        spectrum = Spectrum(X[used], weights[used])
-        solution = self._solve(spectrum, targets[used], len(self.classes_))
-        kernel, self.intercept_ = spectrum.lift(solution)
-        self.coef_ = kernel.T
+        found = self._solve(X[used], targets[used], len(self.classes_), weights[used])
+        self.coef_, self.intercept_ = found[0].T, found[1]
         return self
 
-    def _solve(self, spectrum: Spectrum, targets: np.ndarray, n_classes: int) -> Solution:
+    def _solve(
+        self, X: np.ndarray, targets: np.ndarray, n_classes: int, weights: np.ndarray
+    ) -> Solution:
+        """Weights `(d, k)` and biases `(k,)`."""
         raise NotImplementedError
 
     def _scores(self, X: Any) -> np.ndarray:
@@ -113,9 +115,13 @@ class _SmoothHead(_Head):
         self.C = C
         self.temperature = temperature
 
-    def _solve(self, spectrum: Spectrum, targets: np.ndarray, n_classes: int) -> Solution:
+    def _solve(
+        self, X: np.ndarray, targets: np.ndarray, n_classes: int, weights: np.ndarray
+    ) -> Solution:
         _check_positive("C", self.C)
-        return SmoothPath(spectrum, targets, n_classes, self.loss).finish(self.C)
+        spectrum = Spectrum(X, weights)
+        path = SmoothPath(spectrum, targets, n_classes, self.loss)
+        return spectrum.lift(path.finish(self.C))
 
 
 class LogisticHead(_SmoothHead):
@@ -153,9 +159,12 @@ class RidgeHead(_Head):
         self.alpha = alpha
         self.temperature = temperature
 
-    def _solve(self, spectrum: Spectrum, targets: np.ndarray, n_classes: int) -> Solution:
+    def _solve(
+        self, X: np.ndarray, targets: np.ndarray, n_classes: int, weights: np.ndarray
+    ) -> Solution:
         _check_positive("alpha", self.alpha)
-        return ClosedForms(spectrum, targets, n_classes).ridge(self.alpha)
+        forms = ClosedForms(X, targets, n_classes, weights)
+        return forms.lift(forms.ridge(self.alpha))
 
 
 class ShrinkageLDAHead(_Head):
@@ -170,10 +179,13 @@ class ShrinkageLDAHead(_Head):
         self.shrinkage = shrinkage
         self.temperature = temperature
 
-    def _solve(self, spectrum: Spectrum, targets: np.ndarray, n_classes: int) -> Solution:
+    def _solve(
+        self, X: np.ndarray, targets: np.ndarray, n_classes: int, weights: np.ndarray
+    ) -> Solution:
         if not 0 < self.shrinkage < 1:
             raise ValueError(f"shrinkage must be above 0 and below 1, got {self.shrinkage!r}.")
-        return ClosedForms(spectrum, targets, n_classes).lda(self.shrinkage)
+        forms = ClosedForms(X, targets, n_classes, weights)
+        return forms.lift(forms.lda(self.shrinkage))
 
 
 def _check_positive(name: str, value: float) -> None:

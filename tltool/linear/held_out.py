@@ -8,13 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from tltool.linear.calibration import fit_temperature
+from tltool.linear.centred import Solution
+from tltool.linear.closed import ClosedForms
 from tltool.linear.linear_head import LinearHead, softmax
 from tltool.linear.problem import Problem
 from tltool.linear.smooth import SmoothPath
-from tltool.linear.spectrum import Design, Solution, Spectrum
+from tltool.linear.spectrum import Design, Spectrum
 from tltool.linear.transforms import Transforms, apply_of_one_image, learns
 
-__all__ = ["HeldOut", "SharedBasis", "Split", "own_basis", "shared_basis"]
+__all__ = [
+    "HeldOut",
+    "Judged",
+    "SharedBasis",
+    "Split",
+    "closed_forms",
+    "own_basis",
+    "shared_basis",
+]
 
 
 @dataclass(frozen=True)
@@ -36,32 +46,23 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class Split:
-    """A part of the rows to fit on, transformed and in good coordinates, and the others.
+class Judged:
+    """Rows that are held out, by which fits to the others are judged.
 
     Args:
         problem: all of it.
-        design: of the rows to fit on.
-        targets: theirs, one for each copy.
-        rows: those that are held out, `(m,)`.
+        rows: which, `(m,)`.
         folds: theirs, `(m,)`.
-        coordinates: theirs, `(m, r)`.
+        coordinates: theirs, `(m, r)`, in which solutions are given.
     """
 
     problem: Problem
-    design: Design
-    targets: np.ndarray
     rows: np.ndarray
     folds: np.ndarray
     coordinates: np.ndarray
 
-    def walk(self, name: str, values: Iterable[float]) -> list[HeldOut]:
-        """Results along the path of a classifier that is found step by step."""
-        path = SmoothPath(self.design, self.targets, self.problem.n_classes, name)
-        return self.judge(map(path.advance, values))
-
     def judge(self, solutions: Iterable[Solution]) -> list[HeldOut]:
-        """How solutions along a path do on the rows that were left out."""
+        """How solutions along a path do."""
         targets = self.problem.targets[self.rows]
         weights = self.problem.row_weights[self.rows]
         parts = [np.flatnonzero(self.folds == fold) for fold in np.unique(self.folds)]
@@ -83,10 +84,30 @@ class Split:
         return found
 
 
-def own_basis(
+@dataclass(frozen=True)
+class Split:
+    """A part of the rows to fit on step by step, and the others.
+
+    Args:
+        design: of the rows to fit on.
+        targets: theirs, one for each copy.
+        judged: the others, in the same coordinates.
+    """
+
+    design: Design
+    targets: np.ndarray
+    judged: Judged
+
+    def walk(self, name: str, values: Iterable[float]) -> list[HeldOut]:
+        """Results along the path of a classifier."""
+        path = SmoothPath(self.design, self.targets, self.judged.problem.n_classes, name)
+        return self.judged.judge(map(path.advance, values))
+
+
+def closed_forms(
     problem: Problem, chain: tuple[str, ...], folds: np.ndarray, out: frozenset[int]
-) -> tuple[Split, Spectrum]:
-    """A split whose rows to fit on are factorised: what closed forms need.
+) -> tuple[ClosedForms, Judged]:
+    """The closed forms of all folds but those that are held out, and these.
 
     Args:
         problem: rows and classes.
@@ -94,13 +115,30 @@ def own_basis(
         folds: a fold number for each row.
         out: those that are held out.
     """
+    inside, features, rows, others = _apart(problem, chain, folds, out)
+    forms = ClosedForms(features, inside.targets, problem.n_classes, inside.weights)
+    return forms, Judged(problem, rows, folds[rows], forms.project(others))
+
+
+def own_basis(
+    problem: Problem, chain: tuple[str, ...], folds: np.ndarray, out: frozenset[int]
+) -> Split:
+    """A split whose rows to fit on have a factorisation of their own; see `closed_forms`."""
+    inside, features, rows, others = _apart(problem, chain, folds, out)
+    spectrum = Spectrum(features, inside.weights)
+    judged = Judged(problem, rows, folds[rows], spectrum.project(others))
+    return Split(spectrum, inside.targets, judged)
+
+
+def _apart(
+    problem: Problem, chain: tuple[str, ...], folds: np.ndarray, out: frozenset[int]
+) -> tuple[Problem, np.ndarray, np.ndarray, np.ndarray]:
+    """Rows to fit on and their features after a chain; which rows are not, and theirs."""
     held = np.isin(folds, list(out))
-    inside = problem.to_fit(np.flatnonzero(~held))
+    inside, rows = problem.to_fit(np.flatnonzero(~held)), np.flatnonzero(held)
     transforms = Transforms(chain, problem.widths)
-    spectrum = Spectrum(transforms.fit(inside.features, inside.weights), inside.weights)
-    rows = np.flatnonzero(held)
-    coordinates = spectrum.project(transforms.apply(problem.features[rows]))
-    return Split(problem, spectrum, inside.targets, rows, folds[rows], coordinates), spectrum
+    features = transforms.fit(inside.features, inside.weights)
+    return inside, features, rows, transforms.apply(problem.features[rows])
 
 
 @dataclass(frozen=True)
@@ -155,7 +193,8 @@ class SharedBasis:
         rows = np.flatnonzero(held)
         part = self._part(~held)
         coordinates = (self._judged[rows] - part.mean) * part.factor
-        return Split(self._problem, part.design, part.targets, rows, folds[rows], coordinates)
+        judged = Judged(self._problem, rows, folds[rows], coordinates)
+        return Split(part.design, part.targets, judged)
 
     def finish(self, name: str, value: float) -> LinearHead:
         """A classifier found step by step on all rows, of features after the chain."""

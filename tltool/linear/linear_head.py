@@ -33,6 +33,11 @@ class LinearHead:
     kernel: np.ndarray
     bias: np.ndarray
 
+    @classmethod
+    def of(cls, kernel: np.ndarray, bias: np.ndarray) -> LinearHead:
+        """A head of weights and biases in any precision."""
+        return cls(kernel.astype(np.float32), bias.astype(np.float32))
+
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Scores `(n, k)` before the softmax, of features `(n, d)`, float32."""
         return features @ self.kernel + self.bias

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -19,10 +20,10 @@ from threadpoolctl import threadpool_limits
 from tltool._cores import cores
 from tltool._progress import progress
 from tltool.linear.closed import ClosedForms
-from tltool.linear.held_out import HeldOut, own_basis, shared_basis
+from tltool.linear.held_out import HeldOut, Split, closed_forms, own_basis, shared_basis
 from tltool.linear.problem import Problem
 from tltool.linear.smooth import LOSSES, SmoothPath
-from tltool.linear.spectrum import Solution, Spectrum
+from tltool.linear.spectrum import Spectrum
 from tltool.linear.transforms import Classifier, Transforms, learns
 
 __all__ = [
@@ -44,6 +45,10 @@ VALUES: dict[str, tuple[float, ...]] = {
     "svm": (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
 }
 CLASSIFIERS = tuple(VALUES)
+
+# Images or features, whichever are fewer, up to which a closed form is quicker with a core of its
+# own: what it works on then stays in the cache.
+_NARROW = 1536
 
 
 @dataclass(frozen=True)
@@ -187,13 +192,15 @@ def fit_candidate(problem: Problem, candidate: Candidate, temperature: float = 1
         return Classifier(candidate.transforms, problem.widths, head.tempered(temperature))
     problem = problem.to_fit(np.arange(len(problem.targets)))
     transforms = Transforms(candidate.transforms, problem.widths)
-    spectrum = Spectrum(transforms.fit(problem.features, problem.weights), problem.weights)
+    features = transforms.fit(problem.features, problem.weights)
     if name in LOSSES:
+        spectrum = Spectrum(features, problem.weights)
         path = SmoothPath(spectrum, problem.targets, problem.n_classes, name)
-        solution = path.finish(value)
+        head = spectrum.head(path.finish(value))
     else:
-        solution = _closed(spectrum, problem.targets, problem.n_classes)[name](value)
-    return transforms.classifier(spectrum.head(solution).tempered(temperature))
+        forms = ClosedForms(features, problem.targets, problem.n_classes, problem.weights)
+        head = forms.head(forms.solution(name, value))
+    return transforms.classifier(head.tempered(temperature))
 
 
 class _Search:
@@ -223,9 +230,13 @@ class _Search:
         outs = singles + (pairs if nested else [])
         if self._scouts:
             with progress("fitting closed forms", len(outs) * len(self._chains)) as advance:
-                for chain, out in product(self._chains, outs):
-                    self._fit_closed(chain, out)
-                    advance(1)
+                jobs = list(product(self._chains, outs))
+                if min(self._problem.features.shape) <= _NARROW:
+                    _side_by_side(self._fit_closed, jobs, advance)
+                else:
+                    for job in jobs:
+                        self._fit_closed(*job)
+                        advance(1)
         if self._stepwise:
             wanted = self._wanted(nested)
             with progress("fitting step by step", len(wanted) * len(self._stepwise)) as advance:
@@ -285,10 +296,10 @@ class _Search:
         return list(dict.fromkeys(wanted))
 
     def _fit_closed(self, chain: tuple[str, ...], out: frozenset[int]) -> None:
-        split, spectrum = own_basis(self._problem, chain, self._folds, out)
-        forms = _closed(spectrum, split.targets, self._problem.n_classes)
+        forms, judged = closed_forms(self._problem, chain, self._folds, out)
         for name in self._scouts:
-            self._results[chain, name, out] = split.judge(map(forms[name], VALUES[name]))
+            solutions = (forms.solution(name, value) for value in VALUES[name])
+            self._results[chain, name, out] = judged.judge(solutions)
 
     def _fit_stepwise(
         self,
@@ -299,37 +310,33 @@ class _Search:
 
         What is left at the end shares the cores.
         """
+
+        def fit(name: str, chain: tuple[str, ...], out: frozenset[int], split: Split) -> None:
+            self._results[chain, name, out] = split.walk(name, VALUES[name])
+
         n_cores = cores()
-        pool = ThreadPoolExecutor(n_cores, thread_name_prefix="fit")
-        try:
-            for start in range(0, len(wanted), n_cores):
-                splits = [
-                    (
-                        chain,
-                        out,
-                        shared_basis(self._problem, chain).split(self._folds, out)
-                        if not learns(chain)
-                        else own_basis(self._problem, chain, self._folds, out)[0],
-                    )
-                    for chain, out in wanted[start : start + n_cores]
-                ]
-                jobs = [(name, *rest) for name in self._stepwise for rest in splits]
-                with threadpool_limits(max(1, n_cores // len(jobs))):
-                    for (name, chain, out, _), found in zip(
-                        jobs,
-                        pool.map(lambda job: job[3].walk(job[0], VALUES[job[0]]), jobs),
-                        strict=True,
-                    ):
-                        self._results[chain, name, out] = found
-                        advance(1)
-        finally:  # who interrupts does not wait for paths under way
-            pool.shutdown(wait=False, cancel_futures=True)
+        for start in range(0, len(wanted), n_cores):
+            splits = [
+                (chain, out, self._split(chain, out))
+                for chain, out in wanted[start : start + n_cores]
+            ]
+            _side_by_side(fit, [(n, *rest) for n in self._stepwise for rest in splits], advance)
+
+    def _split(self, chain: tuple[str, ...], out: frozenset[int]) -> Split:
+        if learns(chain):
+            return own_basis(self._problem, chain, self._folds, out)
+        return shared_basis(self._problem, chain).split(self._folds, out)
 
 
-def _closed(
-    spectrum: Spectrum, targets: np.ndarray, n_classes: int
-) -> dict[str, Callable[[float], Solution]]:
-    """The closed forms as functions of their value."""
-    forms = ClosedForms(spectrum, targets, n_classes)
-    total = float(spectrum.weights.sum())
-    return {"lda": forms.lda, "ridge": lambda share: forms.ridge(share * total)}
+def _side_by_side(
+    fit: Callable[..., None], jobs: Sequence[tuple[Any, ...]], advance: Callable[[int], None]
+) -> None:
+    """Fits at the same time, the cores shared out among them."""
+    n_cores = cores()
+    pool = ThreadPoolExecutor(n_cores, thread_name_prefix="fit")
+    try:
+        with threadpool_limits(max(1, n_cores // len(jobs))):
+            for _ in pool.map(lambda job: fit(*job), jobs):
+                advance(1)
+    finally:  # who interrupts does not wait for fits under way
+        pool.shutdown(wait=False, cancel_futures=True)

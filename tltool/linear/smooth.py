@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tltool.linear.centred import Solution
 from tltool.linear.descent import Curvature, minimise
-from tltool.linear.spectrum import Design, Solution
+from tltool.linear.spectrum import Design
 
 __all__ = ["LOSSES", "SmoothPath"]
 

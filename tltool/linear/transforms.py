@@ -14,6 +14,7 @@ import numpy as np
 
 from tltool._keras import import_keras
 from tltool._validation import TltoolError, check_option
+from tltool.linear.centred import moments
 from tltool.linear.linear_head import LinearHead
 
 if TYPE_CHECKING:
@@ -59,16 +60,18 @@ class Affine:
 
     def apply(self, features: np.ndarray) -> np.ndarray:
         """Features `(n, d)` to `(n, m)`, in their own dtype."""
-        centred = features - self.mean.astype(features.dtype)
         scale = self.scale.astype(features.dtype)
-        return centred * scale if scale.ndim == 1 else centred @ scale
+        if scale.ndim == 1 and not self.mean.any():
+            return features * scale
+        centred = features - self.mean.astype(features.dtype)
+        return np.multiply(centred, scale, out=centred) if scale.ndim == 1 else centred @ scale
 
     def fold(self, head: LinearHead) -> LinearHead:
         """A classifier of what comes out as one of what goes in."""
         kernel = head.kernel.astype(np.float64)
         kernel = self.scale[:, None] * kernel if self.scale.ndim == 1 else self.scale @ kernel
         bias = head.bias - self.mean @ kernel
-        return LinearHead(kernel.astype(np.float32), bias.astype(np.float32))
+        return LinearHead.of(kernel, bias)
 
 
 def signed_sqrt(features: np.ndarray) -> np.ndarray:
@@ -98,7 +101,10 @@ def l2_normalise(features: np.ndarray, widths: Sequence[int] | None = None) -> n
 
 def standardisation(features: np.ndarray, weights: np.ndarray | None = None) -> Affine:
     """Mean 0 and variance 1 of each feature; a constant one becomes 0 everywhere."""
-    mean, deviation = _moments(features, weights)
+    return _standardising(*moments(features, weights))
+
+
+def _standardising(mean: np.ndarray, deviation: np.ndarray) -> Affine:
     relative, absolute = _CONSTANT
     constant = deviation <= np.maximum(relative * np.abs(mean), absolute)
     with np.errstate(divide="ignore"):
@@ -118,8 +124,11 @@ def dropout_scaling(
     Source: Hinton et al., 2012, https://arxiv.org/abs/1207.0580; Wager, Wang, Liang, "Dropout
     Training as Adaptive Regularization", 2013, https://arxiv.org/abs/1307.1493
     """
-    squares = np.average(features.astype(np.float64) ** 2, axis=0, weights=weights)
-    size = np.sqrt(squares * rate / (1.0 - rate))
+    return _dropping(*moments(features, weights), rate)
+
+
+def _dropping(mean: np.ndarray, deviation: np.ndarray, rate: float = DROPOUT_RATE) -> Affine:
+    size = np.sqrt((mean**2 + deviation**2) * rate / (1.0 - rate))
     with np.errstate(divide="ignore"):
         scale = np.where(size <= _CONSTANT[1], 0.0, 1.0 / size)
     return Affine(np.zeros(len(scale)), scale)
@@ -138,36 +147,28 @@ def whitening(
     from tltool.linear.spectrum import Spectrum
 
     spectrum = Spectrum(features, weights)
-    variances = spectrum.scatter.astype(np.float64) / max(float(spectrum.weights.sum()), 1e-30)
+    total = max(float(spectrum.weights.sum()), 1e-30)
+    variances = spectrum.scatter.astype(np.float64) / total
     floor = _WHITENING_FLOOR * float(variances.sum()) / features.shape[1]
     kept = slice(components)
     scale = spectrum.basis[:, kept] / np.sqrt(np.maximum(variances[kept], floor))
     return Affine(spectrum.mean.astype(np.float64), scale)
 
 
-def _unit_variance(features: np.ndarray, weights: np.ndarray | None) -> Affine:
+def _unit_variance(deviation: np.ndarray) -> Affine:
     """All features times one number, so that they vary by 1 in the mean."""
-    _, deviation = _moments(features, weights)
     mean_square = float((deviation**2).mean()) if len(deviation) else 0.0
     scale = 1.0 / np.sqrt(mean_square) if mean_square > 0 else 1.0
-    return Affine(np.zeros(features.shape[1]), np.full(features.shape[1], scale))
-
-
-def _moments(features: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and deviation of each feature, float64."""
-    if weights is None:
-        return features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-    mean = np.average(features.astype(np.float64), axis=0, weights=weights)
-    return mean, np.sqrt(np.average((features - mean) ** 2, axis=0, weights=weights))
+    return Affine(np.zeros(len(deviation)), np.full(len(deviation), scale))
 
 
 # Steps that follow each image alone, in order of the taps' widths; and those that are learned.
 _OF_ONE_IMAGE = ("sqrt", "l2")
-_LEARNED: dict[str, Callable[[np.ndarray, np.ndarray | None], Affine]] = {
-    "standardise": standardisation,
-    "dropout": dropout_scaling,
-    "whiten": whitening,
+_OF_MOMENTS: dict[str, Callable[[np.ndarray, np.ndarray], Affine]] = {
+    "standardise": _standardising,
+    "dropout": _dropping,
 }
+_LEARNED = (*_OF_MOMENTS, "whiten")
 _TRANSFORMS = (*_OF_ONE_IMAGE, *_LEARNED)
 
 
@@ -216,11 +217,20 @@ class Transforms:
         """Learn from features `(n, d)`, float32, and return them transformed."""
         self._learned = []
         features = apply_of_one_image(self.names, self.widths, features)
+        mean, deviation = moments(features, weights)
         for name in self.names:
-            if name in _LEARNED:
-                self._learned.append(_LEARNED[name](features, weights))
-                features = self._learned[-1].apply(features)
-        self._learned.append(_unit_variance(features, weights))
+            if name in _OF_MOMENTS:
+                step = _OF_MOMENTS[name](mean, deviation)
+                mean, deviation = (mean - step.mean) * step.scale, deviation * step.scale
+            elif name in _LEARNED:
+                step = whitening(features, weights)
+            else:
+                continue
+            self._learned.append(step)
+            features = step.apply(features)
+            if name not in _OF_MOMENTS:
+                mean, deviation = moments(features, weights)
+        self._learned.append(_unit_variance(deviation))
         return self._learned[-1].apply(features)
 
     def apply(self, features: np.ndarray) -> np.ndarray:
