@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--views", default="1")
     parser.add_argument("--wide", type=int, default=4096)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--only", choices=("narrow", "wide"), help="one of the two feature sets")
+    parser.add_argument("--rows", default=",".join((*CLASSIFIERS, "auto")), help="what to time")
     parser.add_argument("--store", type=Path)
     options = parser.parse_args()
 
@@ -52,10 +54,11 @@ def main() -> None:
         given = {"backbone": options.backbone, "weights": options.weights}
         preset = blocks.make_backbone([]).preset
         last = list(preset.blocks)[-1]
-        for tap, views, columns in (
-            ("last3:avg+max", options.views, None),
-            (f"{last}:flatten", "1", options.wide),
-        ):
+        sets = {
+            "narrow": ("last3:avg+max", options.views, None),
+            "wide": (f"{last}:flatten", "1", options.wide),
+        }
+        for tap, views, columns in [sets[options.only]] if options.only else sets.values():
             source = AdaptSettings(**given, tap=tap, views=views).make_source(store)
             known, unknown = (source.features(part).values for part in (train, test))
             widths = source.widths
@@ -63,10 +66,13 @@ def main() -> None:
                 kept = np.sort(np.random.default_rng(0).permutation(known.shape[1])[:columns])
                 known, unknown, widths = known[:, kept], unknown[:, kept], (columns,)
             targets = drawn.targets(train), drawn.targets(test)
-            compare(known, unknown, *targets, widths, stratified_folds(train, 5, 0), options.repeat)
+            folds = stratified_folds(train, 5, 0)
+            compare(
+                known, unknown, *targets, widths, folds, options.rows.split(","), options.repeat
+            )
 
 
-def compare(known, unknown, targets, expected, widths, folds, repeat) -> None:
+def compare(known, unknown, targets, expected, widths, folds, names, repeat) -> None:
     """Everything on one set of features."""
     n_classes = int(targets.max()) + 1
     print(f"\n{len(known):,} images, {known.shape[1]:,} features, {n_classes} classes", flush=True)
@@ -77,7 +83,7 @@ def compare(known, unknown, targets, expected, widths, folds, repeat) -> None:
     accuracy = grid.score(unknown, expected)
     print(f"{'grid search':22}{peer:8.1f} s          test accuracy {100 * accuracy:.2f} %")
     problem = Problem(known, targets, n_classes, widths)
-    for name in (*CLASSIFIERS, "auto"):
+    for name in names:
         taken = []
         for _ in range(1 if name == "auto" else repeat):
             started = time.perf_counter()
