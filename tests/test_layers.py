@@ -17,6 +17,7 @@ LAYERS = (
     ("_presets",),
     ("data", "backbones"),
     ("features", "linear", "metrics", "similarity"),
+    ("training",),
     ("strategies", "evaluation", "doctor"),
     ("settings", "results"),
     ("image_estimator", "feature_tables", "runs", "report"),

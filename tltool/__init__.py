@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tltool.inference import evaluate, predict
     from tltool.runs import Run
     from tltool.settings import AdaptSettings
-    from tltool.workflow import adapt, check
+    from tltool.workflow import adapt, check, resume
 
 __all__ = [
     "AdaptSettings",
@@ -38,6 +38,7 @@ __all__ = [
     "import_weights",
     "list_backbones",
     "predict",
+    "resume",
     "similar",
 ]
 
@@ -58,6 +59,7 @@ _HOMES = {
     "evaluate": "inference",
     "extract": "gallery",
     "predict": "inference",
+    "resume": "workflow",
     "similar": "gallery",
 }
 

@@ -213,7 +213,7 @@ class Views:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named combination of what off-the-shelf features can be set to; None leaves it open.
+    """A named combination of settings; None leaves one open.
 
     Args:
         name: as the user writes it.
@@ -223,6 +223,8 @@ class Recipe:
         views: a view recipe.
         transforms: steps between features and classifier.
         classifier: a classifier, or "auto".
+        strategy: the one that it is for.
+        training: how its network is trained, see `tltool.training.TrainingPlan`.
     """
 
     name: str
@@ -232,6 +234,8 @@ class Recipe:
     views: str | None = None
     transforms: str | None = None
     classifier: str | None = None
+    strategy: str | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Random views an image, at most: beyond it storing them costs more than it can bring.

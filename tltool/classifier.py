@@ -26,7 +26,8 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
     """A pretrained network adapted to images and their labels.
 
     Args:
-        strategy: how to adapt, "off-the-shelf".
+        strategy: how to adapt, "off-the-shelf" or "frozen-head"; None for the recipe's, or
+            "off-the-shelf".
         backbone: name of a preset; None for the best whose weights can be had.
         weights: "imagenet", "none" (random), a file, or None for the backbone's own.
         tap: feature layers, `stage3:max,avgpool`; None for the recipe's or the backbone's own.
@@ -36,7 +37,18 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
             recipe's, or "auto".
         transforms: steps between features and classifier, "sqrt,l2"; None for the recipe's, or to
             choose.
-        recipe: a named combination of tap, views, transforms and classifier.
+        recipe: a named combination of settings.
+        units: of the hidden layers of a head that is trained, "512,256"; this and what follows up
+            to `budget` is for strategies that train, None for the recipe's.
+        dropout: share of what reaches each layer of that head that is dropped.
+        epochs: times that every image is seen, at most.
+        batch_size: images a step.
+        optimizer: "sgd" or "adamw".
+        learning_rate: its peak.
+        weight_decay: a share of the learning rate.
+        balance: of classes of unequal size: "none", "weights" or "sampling".
+        patience: epochs without improvement on images held back that end it; 0 for never.
+        budget: time after which training ends with the best so far: "90s", "10m", "1h".
         engine: "auto", "keras" or "openvino".
         precision: "float32" or "bfloat16".
         seed: of the folds.
@@ -54,7 +66,7 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
 
     def __init__(
         self,
-        strategy: str = "off-the-shelf",
+        strategy: str | None = None,
         *,
         backbone: str | None = None,
         weights: str | None = None,
@@ -64,6 +76,16 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
         classifier: str | None = None,
         transforms: str | None = None,
         recipe: str | None = None,
+        units: str | None = None,
+        dropout: float | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        optimizer: str | None = None,
+        learning_rate: float | None = None,
+        weight_decay: float | None = None,
+        balance: str | None = None,
+        patience: int | None = None,
+        budget: str | None = None,
         engine: str = "auto",
         precision: str = "float32",
         seed: int = 0,
@@ -78,6 +100,16 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
         self.classifier = classifier
         self.transforms = transforms
         self.recipe = recipe
+        self.units = units
+        self.dropout = dropout
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.balance = balance
+        self.patience = patience
+        self.budget = budget
         self.engine = engine
         self.precision = precision
         self.seed = seed

@@ -69,7 +69,7 @@ def _refuse_foreign(folder: Path, data: Path) -> None:
     known = names <= {"digits", "run", "store"}
     try:
         facts = json.loads((folder / "run" / "run.json").read_text("utf-8"))
-        known = known and facts["settings"]["data"] == str(data)
+        known = known and facts["settings"]["data"] == str(data.resolve())
     except FileNotFoundError:
         known = known and "run" not in names
     except (OSError, ValueError, KeyError, TypeError):

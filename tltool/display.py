@@ -21,7 +21,7 @@ from tltool.data import CheckReport, kinds_in_words
 from tltool.features import StoreInfo
 from tltool.gallery import Extraction, Neighbours
 from tltool.metrics import METRIC_NAMES
-from tltool.results import TRIED, Prediction, RunResult, choice_in_words, tried_in_words
+from tltool.results import TRIED, Prediction, RunResult, tried_in_words
 
 __all__ = [
     "print_backbone",
@@ -66,14 +66,8 @@ def print_result(result: RunResult) -> None:
     if result.views != "1":
         table.add_row("Views", f"{result.views}: {views(result.views).title}")
     table.add_row("Strategy", result.strategy)
-    if result.choices:
-        table.add_row("Classifier", choice_in_words(result.choices))
-        if estimate := result.choices.get("estimate"):
-            table.add_row(
-                "Estimated before",
-                "{accuracy:.3f}   95 % interval {low:.3f} to {high:.3f}".format(**estimate)
-                + ", nested cross-validation, no test image seen",
-            )
+    for name, value in result.described:
+        table.add_row(name, value)
     table.add_row("Fitted on", f"{result.n_train:,} images ({result.n_val:,} for validation)")
     table.add_row("Tested on", f"{result.n_test:,} images")
     for name, interval in result.evaluation.metrics.items():

@@ -12,7 +12,7 @@ from tltool.doctor import Finding
 from tltool.evaluation import Evaluation
 from tltool.strategies import PENALTIES
 
-__all__ = ["TRIED", "Prediction", "RunResult", "choice_in_words", "tried_in_words"]
+__all__ = ["TRIED", "Prediction", "RunResult", "tried_in_words"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class RunResult:
         notes: what the checks left out or moved, a sentence each.
         findings: what was found of the backbone on these images.
         choices: what was chosen on the way and by which figures, as JSON values.
+        described: the same in words: names and values.
     """
 
     run: Path
@@ -58,6 +59,7 @@ class RunResult:
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     choices: dict[str, Any] = field(default_factory=dict)
+    described: tuple[tuple[str, str], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values; what `--json` prints."""
@@ -100,14 +102,6 @@ class Prediction:
 
 TRIED = ("Cross-validated", "Transforms", "Penalty", "Accuracy", "Log loss")
 """Headings of what was cross-validated; the last two are of figures."""
-
-
-def choice_in_words(choices: dict[str, Any]) -> str:
-    """Which classifier was chosen: "lda, shrinkage 0.35, after sqrt, l2"."""
-    name = choices["classifier"]
-    steps = ", ".join(choices["transforms"])
-    value = f"{PENALTIES[name]} {choices[PENALTIES[name]]:g}"
-    return f"{name}, {value}" + (f", after {steps}" if steps else "")
 
 
 def tried_in_words(choices: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ _RUN = "run.json"
 _PREDICTIONS = "predictions.csv"
 _DATASET = "dataset.csv"
 _REPORT = "report.html"
+_HISTORY = "history.csv"
 _HEAD = "predictions"
 
 
@@ -101,6 +102,23 @@ class RunWriter:
             return False
         return facts.get("state") == "running" and facts.get("settings") == settings
 
+    @staticmethod
+    def begun(folder: Path) -> dict[str, Any]:
+        """What an unfinished run was asked to do, as its maker gave it to `update`.
+
+        Raises:
+            TltoolError: it is no run, is finished, or does not say.
+        """
+        facts = _read_facts(folder)
+        if facts.get("state") == "finished":
+            raise TltoolError(f"{folder} is finished; there is nothing to go on with.")
+        begun = facts.get("begun")
+        if not isinstance(begun, dict):
+            raise TltoolError(
+                f"{folder} does not say how it was begun; give the command that began it again."
+            )
+        return begun
+
     def update(self, facts: dict[str, Any]) -> None:
         """Add to `run.json`."""
         self._facts |= facts
@@ -130,6 +148,12 @@ class RunWriter:
             for (name, true), best, row in zip(rows, predicted, probabilities, strict=True)
         )
         self._write(_PREDICTIONS, _csv(header, body))
+
+    def write_history(self, epochs: Sequence[Mapping[str, Any]]) -> None:
+        """`history.csv`: what came of each epoch, where there were any."""
+        if epochs:
+            rows = [["" if v is None else f"{v:.7g}" for v in e.values()] for e in epochs]
+            self._write(_HISTORY, _csv(list(epochs[0]), rows))
 
     def write_report(self, html: str) -> None:
         """`report.html`."""
@@ -181,8 +205,7 @@ class Run:
         self.facts = _read_facts(self.folder)
         if self.facts.get("state") != "finished":
             raise TltoolError(
-                f"{self.folder} was not finished; give the command that began it again, and it "
-                "goes on."
+                f"{self.folder} was not finished; go on with it: tltool resume {self.folder}"
             )
         try:
             self.labels: tuple[str, ...] = tuple(

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from tltool._presets import backbone_names, recipe, views
+from tltool._presets import backbone_names, recipe, recipe_names, views
 from tltool._validation import TltoolError, check_int, check_option, nearest
 from tltool.backbones import Backbone, WeightsMissingError, backbones_with, of_any_backbone
 from tltool.data import TableColumns, check_shares
 from tltool.features import ENGINES, PRECISIONS, FeatureSource, FeatureStore
 from tltool.linear import check_transforms
-from tltool.strategies import CLASSIFIER_OPTIONS, STRATEGIES, OffTheShelf, Strategy
+from tltool.strategies import (
+    CLASSIFIER_OPTIONS,
+    STRATEGIES,
+    FrozenHead,
+    OffTheShelf,
+    Strategy,
+)
+from tltool.training import TrainingPlan
 
 __all__ = ["AdaptSettings"]
 
@@ -22,6 +30,22 @@ _log = logging.getLogger(__name__)
 # Tried in this order where the user names no backbone; the embedded one comes last.
 _PREFERRED_BACKBONES = ("resnet50", "mobilenet-0.25")
 _EMBEDDED_BACKBONE = "cifar-resnet20"
+
+
+# Settings of the one strategy that trains nothing, and of those that do.
+_OF_OFF_THE_SHELF = ("classifier", "transforms")
+_OF_TRAINING = (
+    "units",
+    "dropout",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "balance",
+    "patience",
+    "budget",
+)
 
 
 @dataclass(frozen=True)
@@ -41,9 +65,20 @@ class AdaptSettings:
             cross-validation; None for the recipe's, else "auto".
         transforms: steps between features and classifier, such as "sqrt,l2", or "none"; None for
             the recipe's, else to choose by cross-validation.
-        recipe: a named combination of tap, views, transforms and classifier; what is set beside
-            it wins.
-        strategy: how to adapt, "off-the-shelf".
+        recipe: a named combination of settings; what is set beside it wins.
+        strategy: how to adapt, "off-the-shelf" or "frozen-head"; None for the recipe's, else
+            "off-the-shelf".
+        units: of the hidden layers of a head that is trained, "512" or "512,256"; "none" for a
+            linear one. This and what follows is for strategies that train, None for the recipe's.
+        dropout: share of what reaches each layer of that head that is dropped.
+        epochs: times that every image is seen, at most.
+        batch_size: images a step.
+        optimizer: "sgd" or "adamw".
+        learning_rate: its peak.
+        weight_decay: a share of the learning rate.
+        balance: of classes of unequal size: "none", "weights" or "sampling".
+        patience: epochs without improvement on the validation images that end it; 0 for never.
+        budget: time after which training ends with the best so far: "90s", "10m", "1h".
         seed: of the splits, the folds and the intervals.
         test: share of the images to test on, where the data brings no test split.
         val: share of the images to validate on, where the data brings no such split.
@@ -66,7 +101,17 @@ class AdaptSettings:
     classifier: str | None = None
     transforms: str | None = None
     recipe: str | None = None
-    strategy: str = "off-the-shelf"
+    strategy: str | None = None
+    units: str | None = None
+    dropout: float | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    optimizer: str | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    balance: str | None = None
+    patience: int | None = None
+    budget: str | None = None
     seed: int = 0
     test: float = 0.2
     val: float = 0.1
@@ -80,22 +125,45 @@ class AdaptSettings:
     def __post_init__(self) -> None:
         if self.backbone is not None:
             check_option("--backbone", self.backbone, backbone_names())
-        check_option("--strategy", self.strategy, STRATEGIES)
-        if self.recipe is not None:
-            chosen = recipe(self.recipe)
-            for name in ("tap", "views", "classifier", "transforms"):
+        named = None if self.recipe is None else recipe(self.recipe)
+        strategy = self.strategy or (named and named.strategy) or OffTheShelf.name
+        check_option("--strategy", strategy, STRATEGIES)
+        if named and named.strategy not in (None, strategy):
+            raise TltoolError(
+                f"--recipe {self.recipe} is for --strategy {named.strategy}, not {strategy}; leave "
+                "one of them out."
+            )
+        self._refuse_foreign(strategy)
+        object.__setattr__(self, "strategy", strategy)
+        names = ("tap", "views", *(_OF_OFF_THE_SHELF if strategy == OffTheShelf.name else ()))
+        for chosen in (named, recipe(strategy) if strategy in recipe_names() else None):
+            for name in names if chosen else ():
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, getattr(chosen, name))
         object.__setattr__(self, "views", views("1" if self.views is None else self.views).name)
-        object.__setattr__(self, "classifier", self.classifier or "auto")
-        check_option("--classifier", str(self.classifier), CLASSIFIER_OPTIONS)
-        if self.transforms is not None:
-            check_transforms(self.transforms)
+        if strategy == OffTheShelf.name:
+            object.__setattr__(self, "classifier", self.classifier or "auto")
+            check_option("--classifier", str(self.classifier), CLASSIFIER_OPTIONS)
+            if self.transforms is not None:
+                check_transforms(self.transforms)
+        else:
+            self.make_strategy()
         check_option("--engine", self.engine, ENGINES)
         check_option("--precision", self.precision, PRECISIONS)
         check_option("--bad-images", self.bad_images, ("skip", "fail"))
         check_shares(self.test, self.val)
         object.__setattr__(self, "seed", check_int("--seed", self.seed, low=0, high=2**32 - 1))
+
+    def _refuse_foreign(self, strategy: str) -> None:
+        """Options of another strategy would do nothing."""
+        trains = strategy != OffTheShelf.name
+        for name in _OF_OFF_THE_SHELF if trains else _OF_TRAINING:
+            if getattr(self, name) is not None:
+                others = [s for s in STRATEGIES if (s != OffTheShelf.name) != trains]
+                raise TltoolError(
+                    f"--{name.replace('_', '-')} is for --strategy {' or '.join(others)}; with "
+                    f"{strategy} it would do nothing, so leave it out."
+                )
 
     @classmethod
     def checked(
@@ -171,9 +239,38 @@ class AdaptSettings:
 
     def make_strategy(self) -> Strategy:
         """The strategy with its own settings."""
-        return OffTheShelf(str(self.classifier), self.transforms)
+        if self.strategy == OffTheShelf.name:
+            return OffTheShelf(str(self.classifier), self.transforms)
+        card = dict(recipe(str(self.strategy)).training)
+        if self.recipe is not None:
+            card |= recipe(self.recipe).training
+        given = {name: getattr(self, name) for name in _OF_TRAINING if name != "budget"}
+        if self.units is not None:
+            given["units"] = _units(self.units)
+        plan = TrainingPlan.of(card, **given)
+        return FrozenHead(plan, None if self.budget is None else _seconds(self.budget))
 
     @property
     def columns(self) -> TableColumns:
         """The columns of a table."""
         return TableColumns(self.image_column, self.label_column, self.split_column)
+
+
+def _units(text: str) -> tuple[int, ...]:
+    """ "512,256" as numbers."""
+    if text.strip() in ("", "none"):
+        return ()
+    parts = text.split(",")
+    if not all(re.fullmatch(r"\s*[1-9]\d{0,5}\s*", part, re.ASCII) for part in parts):
+        raise TltoolError(
+            f"--units must be numbers of units, such as 512 or 512,256, or none; got {text!r}."
+        )
+    return tuple(map(int, parts))
+
+
+def _seconds(text: str) -> float:
+    """ "90s", "10m" or "1h" in seconds."""
+    found = re.fullmatch(r"\s*(\d{1,6}(?:\.\d{1,3})?)\s*([smh]?)\s*", str(text), re.ASCII)
+    if not found or not float(found[1]) > 0:
+        raise TltoolError(f"--budget must be a time such as 90s, 10m or 1h, got {text!r}.")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2] or "s"]

@@ -33,7 +33,7 @@ from tltool.runs import RunWriter
 from tltool.settings import AdaptSettings
 from tltool.strategies import FittedClassifier
 
-__all__ = ["adapt", "check"]
+__all__ = ["adapt", "check", "resume"]
 
 _log = logging.getLogger(__name__)
 
@@ -140,12 +140,15 @@ def adapt(
             findings = examine(source, dataset.of("train", "val"))
         _warn(findings, warnings)
         writer = RunWriter(folder, facts, force=force)
+        writer.update({"begun": _begun(data, chosen, store)})
         with clock.phase("extract"):
             source.for_prediction().features(dataset.examples)
             if source.views.random:
                 source.features(dataset.of("train", "val"))
         with clock.phase("fit"):
-            fitted = chosen.make_strategy().fit(source, dataset, seed=chosen.seed)
+            fitted = chosen.make_strategy().fit(
+                source, dataset, seed=chosen.seed, folder=writer.folder
+            )
             warnings.extend(fitted.notes)
         with clock.phase("evaluate"):
             probabilities, evaluation = _test(fitted, source, dataset, chosen.seed)
@@ -153,7 +156,7 @@ def adapt(
         _warn([sums], warnings)
         result = RunResult(
             run=folder,
-            strategy=chosen.strategy,
+            strategy=str(chosen.strategy),
             backbone=backbone.preset.name,
             taps=tuple(tap.name for tap in backbone.taps),
             input_size=backbone.input_size,
@@ -170,11 +173,55 @@ def adapt(
             warnings=tuple(warnings),
             notes=tuple(findings_in_words(report, splits)),
             findings=(*findings, sums),
+            described=tuple(fitted.described()),
         )
         outcome = Outcome(result, chosen, dataset, fitted, probabilities, report, splits, source)
         _write_run(writer, outcome)
         kept.trim()
     return result
+
+
+def resume(run: str | Path) -> RunResult:
+    """Go on with a run that was interrupted: its outcome is that of an unbroken one.
+
+    Args:
+        run: its folder.
+
+    Returns:
+        The same as `adapt`.
+
+    Raises:
+        TltoolError: it is no run, is finished, or its data cannot be read any more.
+
+    Example:
+        >>> result = tltool.resume("runs/photos-resnet50")
+    """
+    folder = Path(run).expanduser()
+    begun = RunWriter.begun(folder)
+    try:
+        data, store, settings = begun["data"], begun["store"], dict(begun["settings"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise TltoolError(
+            f"{folder} is a damaged run ({error}); give the command that began it again."
+        ) from error
+    return adapt(data, out=folder, store=store, **settings)
+
+
+def _begun(data: str | Path, settings: AdaptSettings, store: str | Path | None) -> dict[str, Any]:
+    """What `adapt` was asked to do, wherever it is asked again."""
+    given = asdict(settings)
+    if settings.weights and Path(settings.weights).expanduser().is_file():
+        given["weights"] = str(Path(settings.weights).expanduser().resolve())
+    return {
+        "data": _absolute(data),
+        "store": None if store is None else str(Path(store).expanduser().resolve()),
+        "settings": given,
+    }
+
+
+def _absolute(data: str | Path) -> str:
+    """A data set's name or path, the same from any folder."""
+    return str(data) if str(data).startswith("tfds:") else str(Path(data).expanduser().resolve())
 
 
 def _warn(findings: Iterable[Finding], warnings: list[str]) -> None:
@@ -190,7 +237,7 @@ def _settings_facts(
 ) -> dict[str, Any]:
     """All that the outcome follows from; two runs with equal facts are the same run."""
     return asdict(settings) | {
-        "data": printable(str(data)),
+        "data": printable(_absolute(data)),
         "backbone": source.backbone.preset.name,
         "weights": source.backbone.weights.hash,
         "tap": [str(part) for part in source.backbone.parts],
@@ -236,6 +283,7 @@ def _write_run(writer: RunWriter, outcome: Outcome) -> None:
         [(e.name, e.label) for e in examples], outcome.probabilities, dataset.labels
     )
     writer.write_model(outcome.fitted.build_model(outcome.source))
+    writer.write_history(outcome.fitted.history)
     writer.update(
         outcome.result.as_json()
         | {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tltool.cli.options import (
+    TRAINING,
     BadImagesOption,
     Data,
     Debug,
@@ -92,7 +93,72 @@ def adapt(
         ),
     ] = None,
     recipe: Recipe = None,
-    strategy: Annotated[str, typer.Option(help="How to adapt it.")] = "off-the-shelf",
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="off-the-shelf (a linear classifier on features) or frozen-head (a trained head "
+            "on features). Default: the recipe's, or off-the-shelf.",
+        ),
+    ] = None,
+    units: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Hidden layers of the head, such as 512,256; or none.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="FRACTION", help="Of what reaches each of its layers.", rich_help_panel=TRAINING
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="At most.", rich_help_panel=TRAINING),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", help="Images a step.", rich_help_panel=TRAINING)
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(metavar="sgd|adamw", rich_help_panel=TRAINING)
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", help="The highest.", rich_help_panel=TRAINING),
+    ] = None,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="A share of the learning rate.", rich_help_panel=TRAINING
+        ),
+    ] = None,
+    balance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|weights|sampling",
+            help="Of classes of unequal size.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Epochs without gain on the validation images that end it; 0 for never.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="End training in time with the best so far: 90s, 10m, 1h.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Run folder to write; default: a new one under runs/."),
@@ -137,6 +203,16 @@ def adapt(
         transforms=transforms,
         recipe=recipe,
         strategy=strategy,
+        units=units,
+        dropout=dropout,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        balance=balance,
+        patience=patience,
+        budget=budget,
         seed=seed,
         test=test,
         val=val,
@@ -148,6 +224,27 @@ def adapt(
         split_column=split_column,
     )
     _show(result, json=json, quiet=quiet)
+
+
+@app.command()
+@explained
+def resume(
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="Run folder of an interrupted run.", show_default=False),
+    ],
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Go on with an interrupted run.
+
+    Features that were stored and epochs that were finished are not computed again; the outcome is
+    that of an unbroken run.
+    """
+    from tltool.workflow import resume as resume_run
+
+    _show(resume_run(run), json=json, quiet=quiet)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from tltool._files import counted
 from tltool.data import CheckReport, Dataset, SplitReport, kinds_in_words
 from tltool.features import FeatureSource
 from tltool.report.html import Mistake, ReportContent
-from tltool.results import RunResult, choice_in_words, tried_in_words
+from tltool.results import RunResult, tried_in_words
 from tltool.settings import AdaptSettings
 from tltool.strategies import FittedClassifier
 
@@ -89,17 +89,9 @@ def report_content(outcome: Outcome) -> ReportContent:
     preset, weights = source.backbone.preset, source.backbone.weights
     origin = preset.weights
     choices = outcome.fitted.choices
-    estimate = choices["estimate"]
     rows = [
         ("Strategy", result.strategy),
-        ("Classifier", choice_in_words(choices)),
-        ("Temperature", f"{choices['temperature']:.3g}"),
-        ("Cross-validation", f"{choices['folds']} folds" if choices["folds"] else "none"),
-        *(
-            [("Estimated accuracy", "{accuracy:.3f} ({low:.3f} to {high:.3f})".format(**estimate))]
-            if estimate
-            else []
-        ),
+        *outcome.fitted.described(),
         ("Backbone", f"{preset.title}, {preset.parameters:,} parameters in all"),
         ("Features", ", ".join(str(part) for part in source.backbone.parts)),
         ("Input", "{}x{} pixels".format(*source.backbone.input_size)),

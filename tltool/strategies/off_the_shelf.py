@@ -6,14 +6,15 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tltool._files import counted
-from tltool._validation import TltoolError, check_option
+from tltool._validation import check_option
 from tltool.data import Dataset, Example
-from tltool.features import Features, FeatureSource
+from tltool.features import FeatureSource
 from tltool.linear import (
     CLASSIFIERS,
     Candidate,
@@ -26,6 +27,7 @@ from tltool.linear import (
     fit_candidate,
 )
 from tltool.metrics import wilson_interval
+from tltool.strategies.examples import constant_features, weighty
 from tltool.strategies.folds import stratified_folds
 from tltool.strategies.strategy import FittedClassifier
 
@@ -90,9 +92,10 @@ class OffTheShelf:
         *,
         seed: int,
         weights: np.ndarray | None = None,
+        folder: Path | None = None,
     ) -> FittedClassifier:
         """See `Strategy.fit`."""
-        examples, weights = _weighty(dataset.of("train", "val"), weights)
+        examples, weights = weighty(dataset.of("train", "val"), weights)
         features = source.for_prediction().features(examples)
         problem = Problem(
             features.values,
@@ -102,7 +105,7 @@ class OffTheShelf:
             weights,
             source.each_view(examples) if source.views.random else None,
         )
-        notes = _constant_features(features, source)
+        notes = constant_features(features, source)
         folds = stratified_folds(examples, self.folds, seed)
         if folds is None:
             candidate = self._default()
@@ -148,25 +151,28 @@ class _LinearFit(FittedClassifier):
         """See `FittedClassifier`."""
         return self.classifier.predict_proba(source.for_prediction().features(examples).values)
 
+    def described(self) -> list[tuple[str, str]]:
+        """See `FittedClassifier`."""
+        choices = self.choices
+        folds, estimate = choices["folds"], choices["estimate"]
+        rows = [
+            ("Classifier", _in_words(choices)),
+            ("Temperature", f"{choices['temperature']:.3g}"),
+            ("Cross-validation", f"{folds} folds" if folds else "none"),
+        ]
+        if estimate:
+            figures = "{accuracy:.3f}   95 % interval {low:.3f} to {high:.3f}".format(**estimate)
+            told = "nested cross-validation, no test image seen"
+            rows.append(("Estimated before", f"{figures}, {told}"))
+        return rows
 
-def _weighty(
-    examples: tuple[Example, ...], weights: np.ndarray | None
-) -> tuple[tuple[Example, ...], np.ndarray | None]:
-    """The examples that weigh anything, and their weights, 1 in the mean.
 
-    Raises:
-        TltoolError: they are of fewer than two classes.
-    """
-    if weights is not None:
-        kept = np.flatnonzero(weights > 0)
-        examples, weights = tuple(examples[i] for i in kept), weights[kept]
-        weights = weights / max(float(weights.mean()), np.finfo(float).tiny) if len(kept) else None
-    if len({e.label for e in examples}) < 2:
-        raise TltoolError(
-            "There are images of fewer than two classes to fit on; give some of another class, of "
-            "a weight above 0."
-        )
-    return examples, weights
+def _in_words(choices: dict[str, Any]) -> str:
+    """Which classifier was chosen: "lda, shrinkage 0.35, after sqrt, l2"."""
+    name = choices["classifier"]
+    steps = ", ".join(choices["transforms"])
+    value = f"{PENALTIES[name]} {choices[PENALTIES[name]]:g}"
+    return f"{name}, {value}" + (f", after {steps}" if steps else "")
 
 
 def _estimate(choice: Choice, problem: Problem) -> dict[str, Any] | None:
@@ -219,30 +225,6 @@ def _choices(
             for scored in table
         ],
     }
-
-
-def _constant_features(features: Features, source: FeatureSource) -> list[str]:
-    """Taps of which nothing varies are named; where no tap is left, nothing can be learned.
-
-    Raises:
-        TltoolError: all features are constant.
-    """
-    varies = np.ptp(features.values, axis=0) > 0
-    ends = np.cumsum(features.widths)[:-1]
-    dead = [
-        str(part)
-        for part, columns in zip(source.backbone.parts, np.split(varies, ends), strict=True)
-        if not columns.any()
-    ]
-    if not varies.any():
-        raise TltoolError(
-            f"The features {', '.join(dead)} of {source.backbone.preset.name} are the same for "
-            f"all {len(features.values)} images, so nothing can be told apart by them; look at the "
-            "images, or choose another --tap."
-        )
-    if dead:
-        return [f"Features that are the same for all images say nothing: {', '.join(dead)}."]
-    return []
 
 
 def _fewer_folds(examples: Sequence[Example], folds: np.ndarray, wanted: int) -> list[str]:

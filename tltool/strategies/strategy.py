@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -26,11 +27,17 @@ class FittedClassifier(ABC):
         labels: the classes, in the order of the outputs.
         choices: what was chosen on the way and by which figures, as JSON values.
         notes: what should be known of it, a sentence each.
+        history: of what was trained by gradients, a mapping an epoch.
     """
 
     labels: tuple[str, ...]
     choices: dict[str, Any]
     notes: tuple[str, ...]
+    history: tuple[Mapping[str, Any], ...] = field(default=(), kw_only=True)
+
+    @abstractmethod
+    def described(self) -> list[tuple[str, str]]:
+        """What was chosen, in words: names and values."""
 
     @abstractmethod
     def build_model(self, source: FeatureSource) -> keras.Model:
@@ -60,6 +67,7 @@ class Strategy(Protocol):
         *,
         seed: int,
         weights: np.ndarray | None = None,
+        folder: Path | None = None,
     ) -> FittedClassifier:
         """Adapt to the train and val splits of a dataset; its test split is not looked at.
 
@@ -69,4 +77,5 @@ class Strategy(Protocol):
             seed: of all that is drawn.
             weights: of the train and val images, in their order, at least 0; their scale does
                 not matter. None for one each.
+            folder: where a training is kept, to go on from there; None to keep nothing.
         """

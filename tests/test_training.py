@@ -1,0 +1,314 @@
+"""Training by gradients: the step, the epochs, and going on after an interruption."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from tltool import TltoolError
+from tltool.linear.transforms import standardisation
+from tltool.strategies.network_head import folded, head_network
+from tltool.training import ArrayBatches, Checkpoints, Trainer, TrainingPlan, train
+from tltool.training.loop import Validation
+from tltool.training.trainer import NotFiniteError
+
+K = 3
+
+
+def blobs(n=60, d=8, views=2, seed=0):
+    random = np.random.default_rng(0)
+    centres = random.normal(0, 1.5, (K, d))
+    random = np.random.default_rng(seed)
+    targets = np.arange(n) % K
+    values = centres[targets][:, None] + random.normal(0, 1, (n, views, d))
+    return values.astype(np.float32), targets
+
+
+def batches(plan, seed=0, **blob):
+    values, targets = blobs(**blob)
+    return ArrayBatches(values, targets, K, np.ones(len(targets)), plan, seed)
+
+
+def validation(seed=5):
+    values, targets = blobs(views=1, seed=seed)
+    return Validation(values[:, 0], targets)
+
+
+def trainer(plan, seed=0):
+    return Trainer(head_network(8, K, plan, seed), plan)
+
+
+class TestPlan:
+    def test_cosine_after_a_warm_up(self):
+        plan = TrainingPlan(learning_rate=2.0, warmup=0.25, schedule="cosine")
+        rates = [plan.learning_rate_at(step, 8) for step in range(8)]
+        assert rates[:3] == [1.0, 2.0, 2.0]
+        expected = [1.0 + math.cos(math.pi * step / 6) for step in range(6)]
+        np.testing.assert_allclose(rates[2:], expected)
+
+    def test_a_tenth_at_each_step(self):
+        plan = TrainingPlan(learning_rate=1.0, warmup=0.0, schedule="step")
+        rates = [plan.learning_rate_at(step, 10) for step in range(10)]
+        np.testing.assert_allclose(rates, [1] * 3 + [0.1] * 3 + [0.01] * 3 + [0.001])
+        assert (
+            TrainingPlan(learning_rate=1, warmup=0, schedule="constant").learning_rate_at(9, 10)
+            == 1
+        )
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ({"epochs": 0}, "--epochs"),
+            ({"batch_size": 2.5}, "--batch-size"),
+            ({"learning_rate": -1.0}, "--learning-rate must be a number above 0"),
+            ({"learning_rate": math.nan}, "--learning-rate must be a number above 0"),
+            ({"optimizer": "adam"}, "did you mean 'adamw'"),
+            ({"dropout": 1.0}, "dropout"),
+            ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
+            ({"units": (0,)}, "units"),
+        ],
+    )
+    def test_bad_values_are_named(self, given, said):
+        with pytest.raises(TltoolError, match=said):
+            TrainingPlan(**given)
+
+    def test_what_is_given_beats_the_recipe(self):
+        plan = TrainingPlan.of({"epochs": 7, "units": [4]}, epochs=None, dropout=0.5)
+        assert (plan.epochs, plan.units, plan.dropout) == (7, (4,), 0.5)
+        with pytest.raises(TltoolError, match="did you mean 'epochs'"):
+            TrainingPlan.of({"epoch": 7})
+
+
+class TestBatches:
+    def test_an_epoch_shows_each_image_once(self):
+        made = batches(TrainingPlan(batch_size=16))
+        shown = list(made.epoch(0))
+        assert len(shown) == made.steps == 4
+        assert {len(x) for x, _, _ in shown} == {15}
+        rows = np.concatenate([x for x, _, _ in shown])
+        owners = [np.flatnonzero((made.values == row).all(axis=2).any(axis=1))[0] for row in rows]
+        assert sorted(owners) == list(range(60))
+        targets = np.concatenate([y for _, y, _ in shown]).argmax(axis=1)
+        np.testing.assert_array_equal(targets, made.targets[owners])
+
+    def test_epochs_follow_from_number_and_seed(self):
+        plan = TrainingPlan(batch_size=16, mixup=0.4)
+        one, same = batches(plan), batches(plan)
+        for (x, y, w), (u, v, z) in zip(one.epoch(3), same.epoch(3), strict=True):
+            np.testing.assert_array_equal(x, u)
+            np.testing.assert_array_equal(y, v)
+            np.testing.assert_array_equal(w, z)
+        first, other = next(iter(one.epoch(0)))[0], next(iter(one.epoch(1)))[0]
+        assert (first != other).any()
+        assert (first != next(iter(batches(plan, seed=1).epoch(0)))[0]).any()
+
+    def test_mixing_keeps_sums(self):
+        for _, targets, _ in batches(TrainingPlan(mixup=1.0)).epoch(0):
+            np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
+            assert ((targets > 0.01).sum(axis=1) == 2).any()
+
+    def test_balance(self):
+        values, _ = blobs(n=200)
+        targets = np.array([0] * 180 + [1] * 15 + [2] * 5)
+        for balance in ("weights", "sampling"):
+            plan = TrainingPlan(balance=balance, batch_size=200)
+            made = ArrayBatches(values, targets, K, np.ones(200), plan, 0)
+            of_classes = np.zeros(K)
+            for number in range(20):
+                for _, wanted, weights in made.epoch(number):
+                    of_classes += weights @ wanted
+            shares = of_classes / of_classes.sum()
+            np.testing.assert_allclose(shares, 1 / 3, atol=0.03)
+
+
+class TestStep:
+    @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+    def test_it_is_plain_keras(self, optimizer):
+        plan = TrainingPlan(
+            optimizer=optimizer, units=(6,), label_smoothing=0.1, weight_decay=0.1, clip_norm=0.5
+        )
+        ours = trainer(plan)
+        theirs = head_network(8, K, plan, 0)
+        options = {"weight_decay": 0.1, "global_clipnorm": 0.5}
+        reference = (
+            keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True, **options)
+            if optimizer == "sgd"
+            else keras.optimizers.AdamW(0.1, **options)
+        )
+        reference.exclude_from_weight_decay(var_names=["bias"])
+        theirs.compile(
+            reference, keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+        )
+        for x, y, w in batches(plan).epoch(0):
+            loss, _ = ours.step((x, y, w), 0.1)
+            assert loss == pytest.approx(float(theirs.train_on_batch(x, y)), rel=1e-4)
+        for a, b in zip(ours.network.get_weights(), theirs.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+    def test_weights_of_images_count(self):
+        plan = TrainingPlan(optimizer="sgd", weight_decay=0.0)
+        one, other = trainer(plan), trainer(plan)
+        x, y, _ = next(iter(batches(plan).epoch(0)))
+        counted = np.arange(len(x), dtype=np.float32) % 2
+        one.step((x, y, 2 * counted), 0.1)
+        kept = counted > 0
+        other.step((x[kept], y[kept], np.ones(kept.sum(), np.float32)), 0.1)
+        for a, b in zip(one.network.get_weights(), other.network.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+
+    def test_what_is_not_finite_changes_nothing(self):
+        plan = TrainingPlan(units=(6,))
+        made = trainer(plan)
+        x, y, w = next(iter(batches(plan).epoch(0)))
+        made.step((x, y, w), 0.1)
+        before = made.state()
+        with pytest.raises(NotFiniteError, match="lower --learning-rate"):
+            made.step((x * np.nan, y, w), 0.1)
+        after = made.state()
+        for name, value in before.items():
+            np.testing.assert_array_equal(value, after[name])
+
+    def test_a_batch_that_does_not_fit_is_told_which_one_does(self, monkeypatch):
+        import tensorflow as tf
+
+        plan = TrainingPlan()
+        made = trainer(plan)
+        update = made._update
+
+        def small_memory(inputs, *rest):
+            if len(inputs) > 9:
+                raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+            return update(inputs, *rest)
+
+        monkeypatch.setattr(made, "_update", small_memory)
+        before = made.weights()
+        with pytest.raises(TltoolError, match=r"30 images a step .* --batch-size 7 does"):
+            made.step(next(iter(batches(plan).epoch(0))), 0.1)
+        for name, value in before.items():
+            np.testing.assert_array_equal(value, made.weights()[name])
+
+
+class TestEpochs:
+    plan = TrainingPlan(
+        epochs=6, units=(16,), dropout=0.3, batch_norm=True, batch_size=16, mixup=0.2, patience=0
+    )
+
+    def test_the_best_epoch_is_kept(self):
+        plan = TrainingPlan(epochs=30, patience=4, learning_rate=0.3, batch_size=8, units=(32,))
+        made = trainer(plan)
+        history = train(made, batches(plan), validation(), plan)
+        losses = [epoch.val_loss for epoch in history.epochs]
+        assert history.best == int(np.argmin(losses)) + 1
+        if len(losses) < plan.epochs:
+            assert len(losses) == history.best + 4
+            assert "gained nothing for 4 epochs" in history.stopped
+        again = trainer(plan)
+        full = batches(plan)
+        for number in range(history.best):
+            steps = full.steps * plan.epochs
+            for step, batch in enumerate(full.epoch(number), full.steps * number):
+                again.step(batch, plan.learning_rate_at(step, steps))
+        for name, value in made.weights().items():
+            np.testing.assert_allclose(value, again.weights()[name], atol=1e-5)
+
+    @pytest.mark.parametrize("where", [1, 7, 13, 22])
+    def test_an_interrupted_training_ends_where_an_unbroken_one_does(self, tmp_path, where):
+        whole = trainer(self.plan)
+        expected = train(whole, batches(self.plan), validation(), self.plan)
+
+        broken = trainer(self.plan)
+        step, count = broken.step, 0
+
+        def interrupted(*given):
+            nonlocal count
+            count += 1
+            if count > where:
+                raise KeyboardInterrupt
+            return step(*given)
+
+        broken.step = interrupted
+        kept = Checkpoints(tmp_path / "state.safetensors", "a")
+        with pytest.raises(KeyboardInterrupt):
+            train(broken, batches(self.plan), validation(), self.plan, checkpoints=kept)
+        resumed = trainer(self.plan, seed=9)  # nothing of its own start is left
+        if where < 4:  # before the first epoch was finished there is nothing to go on from
+            resumed = trainer(self.plan)
+        found = train(resumed, batches(self.plan), validation(), self.plan, checkpoints=kept)
+        assert found.best == expected.best
+        assert [e.loss for e in found.epochs] == [e.loss for e in expected.epochs]
+        for name, value in whole.weights().items():
+            np.testing.assert_array_equal(value, resumed.weights()[name])
+
+    def test_a_budget_ends_it_in_time(self):
+        now = iter(range(10_000))
+        plan = TrainingPlan(**{**vars(self.plan), "epochs": 500})
+        history = train(
+            trainer(plan), batches(plan), validation(), plan, budget=30, clock=lambda: next(now)
+        )
+        assert 1 <= len(history.epochs) < 10
+        assert "--budget" in history.stopped
+
+    def test_a_loss_that_explodes_keeps_the_best(self, monkeypatch):
+        made = trainer(self.plan)
+        step, count = made.step, 0
+
+        def exploding(batch, rate):
+            nonlocal count
+            count += 1
+            inputs, targets, weights = batch
+            return step((inputs * np.nan if count > 10 else inputs, targets, weights), rate)
+
+        made.step = exploding
+        history = train(made, batches(self.plan), validation(), self.plan)
+        assert len(history.epochs) == 2
+        assert "finite" in history.stopped
+        assert all(np.isfinite(value).all() for value in made.weights().values())
+
+    def test_kept_states_are_checked(self, tmp_path):
+        path = tmp_path / "state.safetensors"
+        kept = Checkpoints(path, "a")
+        assert kept.last() is None
+        train(trainer(self.plan), batches(self.plan), None, self.plan, checkpoints=kept)
+        with pytest.raises(TltoolError, match="other images or settings"):
+            Checkpoints(path, "b").last()
+        arrays, facts = kept.last()
+        assert len(facts["epochs"]) == 6
+        other = TrainingPlan(**{**vars(self.plan), "units": (17,)})
+        with pytest.raises(TltoolError, match="another network"):
+            trainer(other).restore(arrays)
+        path.write_bytes(path.read_bytes()[:100])
+        with pytest.raises(TltoolError, match="damaged"):
+            kept.last()
+        kept.remove()
+        assert kept.last() is None
+
+    def test_the_same_seed_gives_the_same_weights(self):
+        found = []
+        for _ in range(2):
+            made = trainer(self.plan)
+            train(made, batches(self.plan), validation(), self.plan)
+            found.append(made.weights())
+        for name, value in found[0].items():
+            np.testing.assert_array_equal(value, found[1][name])
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_folded_head_gives_the_network_s_probabilities(batch_norm):
+    plan = TrainingPlan(units=(12, 7), dropout=0.4, batch_norm=batch_norm, epochs=3)
+    values, targets = blobs(views=1)
+    raw = 5.0 * values[:, 0] + 3.0
+    step = standardisation(raw)
+    inputs = step.apply(raw)
+    made = trainer(plan)
+    given = ArrayBatches(inputs[:, None], targets, K, np.ones(len(targets)), plan, 0)
+    train(made, given, None, plan)
+    scores = made.scores(inputs) / 1.7
+    expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    head = folded(made.network, step, 1.7)
+    assert len(head.layers) == 3
+    np.testing.assert_allclose(head.predict_proba(raw), expected, atol=1e-5)
+    source = keras.Input((8,))
+    model = head.on(keras.Model(source, keras.layers.Identity()(source)))
+    assert model.layers[-1].name == "predictions"
+    np.testing.assert_allclose(model.predict(raw, verbose=0), expected, atol=1e-5)

@@ -1,0 +1,193 @@
+"""Epochs, validation, early stopping, and going on after an interruption."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from tltool._progress import progress
+from tltool.linear.calibration import fit_temperature
+from tltool.linear.linear_head import softmax
+from tltool.training.batches import ArrayBatches
+from tltool.training.checkpoints import Checkpoints
+from tltool.training.plan import TrainingPlan
+from tltool.training.trainer import NotFiniteError, Trainer, repeatable
+
+__all__ = ["Epoch", "History", "Validation", "train"]
+
+_log = logging.getLogger(__name__)
+
+_BEST = "best/"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Images that tell when to stop.
+
+    Args:
+        inputs: `(m, ...)`, as the network takes them.
+        targets: `(m,)`, class numbers.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What came of an epoch.
+
+    Args:
+        epoch: its number, from 1.
+        learning_rate: at its last step.
+        loss: mean over its batches, smoothing and mixing included.
+        accuracy: of its batches as they were seen.
+        val_loss: log loss of the validation images at the temperature that suits them best, so
+            that growing confidence alone neither helps nor harms; None without such images.
+        val_accuracy: theirs.
+        seconds: that it took.
+    """
+
+    epoch: int
+    learning_rate: float
+    loss: float
+    accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class History:
+    """A training, epoch by epoch.
+
+    Args:
+        epochs: in order.
+        best: number of the epoch whose weights were kept.
+        stopped: why it ended before the last epoch, in words; empty if it did not.
+    """
+
+    epochs: tuple[Epoch, ...]
+    best: int
+    stopped: str
+
+
+def train(
+    trainer: Trainer,
+    batches: ArrayBatches,
+    validation: Validation | None,
+    plan: TrainingPlan,
+    *,
+    checkpoints: Checkpoints | None = None,
+    budget: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> History:
+    """Train a network, and leave it with the weights of the best epoch.
+
+    The best is the one with the lowest validation loss; without validation images the last one.
+
+    Args:
+        trainer: with the network.
+        batches: what it learns from.
+        validation: what tells when to stop.
+        plan: how.
+        checkpoints: where each finished epoch is kept; it goes on from there.
+        budget: seconds after which it ends, over all its parts; None for no limit.
+        clock: tells the time in seconds.
+
+    Raises:
+        NotFiniteError: the loss was not finite before any epoch was finished.
+    """
+    found: list[Epoch] = []
+    best, best_weights, spent = 0, trainer.weights(), 0.0
+    if checkpoints and (kept := checkpoints.last()):
+        arrays, facts = kept
+        found = [Epoch(**epoch) for epoch in facts["epochs"]]
+        best, spent = facts["best"], facts["spent"]
+        best_weights = {
+            name.removeprefix(_BEST): value
+            for name, value in arrays.items()
+            if name.startswith(_BEST)
+        }
+        trainer.restore({n: v for n, v in arrays.items() if not n.startswith(_BEST)})
+        _log.info("goes on after epoch %d", len(found))
+    began = clock() - spent
+    stopped = _reason_to_stop(found, best, plan)
+    steps = batches.steps * plan.epochs
+    with repeatable(), progress("training", steps) as advance:
+        advance(batches.steps * len(found))
+        while len(found) < plan.epochs and not stopped:
+            started = clock()
+            number = len(found)
+            losses, hits, sizes = [], [], []
+            rate = 0.0
+            try:
+                for step, batch in enumerate(batches.epoch(number), batches.steps * number):
+                    if budget is not None and clock() - began > budget and found:
+                        stopped = f"the {budget:g} seconds of --budget were spent"
+                        break
+                    rate = plan.learning_rate_at(step, steps)
+                    loss, right = trainer.step(batch, rate)
+                    losses.append(loss)
+                    hits.append(right)
+                    sizes.append(len(batch[0]))
+                    advance(1)
+            except NotFiniteError as error:
+                if not found:
+                    raise
+                stopped = str(error)
+            if stopped:
+                break
+            judged = _judge(trainer, validation)
+            found.append(
+                Epoch(
+                    number + 1,
+                    rate,
+                    float(np.average(losses, weights=sizes)),
+                    float(np.average(hits, weights=sizes)),
+                    *judged,
+                    clock() - started,
+                )
+            )
+            if _score(found[-1]) <= min(map(_score, found)):
+                best, best_weights = len(found), trainer.weights()
+            stopped = _reason_to_stop(found, best, plan)
+            if checkpoints:
+                checkpoints.keep(
+                    trainer.state() | {_BEST + name: v for name, v in best_weights.items()},
+                    {
+                        "epochs": [asdict(epoch) for epoch in found],
+                        "best": best,
+                        "spent": clock() - began,
+                    },
+                )
+    trainer.restore(best_weights)
+    return History(tuple(found), best, stopped)
+
+
+def _score(epoch: Epoch) -> float:
+    """What the best epoch has the least of."""
+    return -epoch.epoch if epoch.val_loss is None else epoch.val_loss
+
+
+def _judge(trainer: Trainer, validation: Validation | None) -> tuple[float | None, float | None]:
+    if validation is None:
+        return None, None
+    scores = trainer.scores(validation.inputs)
+    targets, rows = validation.targets, np.arange(len(scores))
+    temperature = fit_temperature(scores, targets, np.ones(len(rows)))
+    p = softmax(scores / temperature)[rows, targets]
+    loss = -np.log(np.maximum(p, np.finfo(np.float32).eps)).mean()
+    return float(loss), float((scores.argmax(axis=1) == targets).mean())
+
+
+def _reason_to_stop(found: list[Epoch], best: int, plan: TrainingPlan) -> str:
+    if not found or found[-1].val_loss is None or not plan.patience:
+        return ""
+    if len(found) - best < plan.patience or len(found) >= plan.epochs:
+        return ""
+    return f"the validation images gained nothing for {plan.patience} epochs"

@@ -1,0 +1,112 @@
+"""How a network is trained: numbers, no code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from tltool._validation import TltoolError, check_fraction, check_int, check_option, nearest
+
+__all__ = ["TrainingPlan"]
+
+_OPTIMIZERS = ("sgd", "adamw")
+_SCHEDULES = ("cosine", "step", "constant")
+_BALANCES = ("none", "weights", "sampling")
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How a network is trained.
+
+    Args:
+        epochs: times that every image is seen, at most.
+        batch_size: images a step.
+        optimizer: "sgd" (with Nesterov momentum) or "adamw".
+        learning_rate: its peak.
+        momentum: of SGD.
+        weight_decay: decoupled, a share of the learning rate; biases and norms have none.
+        schedule: after the warm-up "cosine" to 0, "step" (a tenth at 30, 60 and 90 % of the
+            steps, as in Kolesnikov et al., "Big Transfer", 2019), or "constant".
+        warmup: share of the steps over which the learning rate rises from 0.
+        label_smoothing: share of the target that all classes have in common.
+        mixup: alpha of the Beta distribution that pairs of images are mixed by; 0 for none.
+        clip_norm: gradients are no longer than that; 0 for no limit.
+        patience: epochs without improvement on the validation images that end it; 0 for never.
+        balance: classes of unequal size: "none"; "weights", an image of a small class counting
+            more; or "sampling", each class drawn as often.
+        units: of the hidden layers of the head, from the features up; none for a linear head.
+        dropout: share of what reaches each layer of the head that is dropped.
+        batch_norm: whether hidden layers have batch normalisation.
+
+    Raises:
+        TltoolError: a value out of range.
+    """
+
+    epochs: int = 50
+    batch_size: int = 32
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 1e-2
+    schedule: str = "cosine"
+    warmup: float = 0.1
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    clip_norm: float = 0.0
+    patience: int = 10
+    balance: str = "none"
+    units: tuple[int, ...] = ()
+    dropout: float = 0.0
+    batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        def whole(name: str, low: int) -> None:
+            option = f"--{name.replace('_', '-')}"
+            object.__setattr__(self, name, check_int(option, getattr(self, name), low=low))
+
+        whole("epochs", 1)
+        whole("batch_size", 1)
+        whole("patience", 0)
+        check_option("--optimizer", self.optimizer, _OPTIMIZERS)
+        check_option("schedule", self.schedule, _SCHEDULES)
+        check_option("--balance", self.balance, _BALANCES)
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise TltoolError(
+                f"--learning-rate must be a number above 0, such as 0.001, got "
+                f"{self.learning_rate!r}."
+            )
+        for name in ("momentum", "warmup", "label_smoothing", "dropout"):
+            check_fraction(name, getattr(self, name), zero=True)
+        for name in ("weight_decay", "mixup", "clip_norm"):
+            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
+                raise TltoolError(f"{name} must be at least 0, got {getattr(self, name)!r}.")
+        units = tuple(check_int("units", n, low=1) for n in self.units)
+        object.__setattr__(self, "units", units)
+
+    @classmethod
+    def of(cls, card: Mapping[str, Any], **given: Any) -> TrainingPlan:
+        """A plan of a recipe's table, what is given beside it and not None winning.
+
+        Raises:
+            TltoolError: an unknown key or a value out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in (*card, *given):
+            if name not in known:
+                raise TltoolError(f"Training has no setting {name!r}: {nearest(name, known)}")
+        return cls(**{**card, **{k: v for k, v in given.items() if v is not None}})
+
+    def learning_rate_at(self, step: int, steps: int) -> float:
+        """The learning rate of a step, from 0, of so many."""
+        rising = math.ceil(self.warmup * steps)
+        if step < rising:
+            return self.learning_rate * (step + 1) / rising
+        done = (step - rising) / max(1, steps - rising)
+        if self.schedule == "cosine":
+            return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+        if self.schedule == "step":
+            passed = sum(step >= share * steps for share in (0.3, 0.6, 0.9))
+            return float(self.learning_rate * 0.1**passed)
+        return self.learning_rate

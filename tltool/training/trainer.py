@@ -1,0 +1,186 @@
+"""A network, its optimizer, and the step that changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tltool._keras import import_keras
+from tltool._validation import TltoolError
+from tltool.training.batches import Batch
+from tltool.training.plan import TrainingPlan
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["NotFiniteError", "Trainer", "repeatable"]
+
+# Images whose scores are computed at a time.
+_BATCH = 256
+
+# Names of the network's variables in a state begin so.
+_NETWORK = "network/"
+
+# Variables with these names are not decayed: they are few, and only shift or scale.
+_NOT_DECAYED = ["bias", "gamma", "beta"]
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """TensorFlow adds up in the same order every time while the block runs.
+
+    Without it two threads round some gradients in the order in which they finish, and training
+    amplifies that. TensorFlow's own way back is not public, but the only one.
+    """
+    import_keras()
+    from tensorflow.python.framework import config
+
+    before = config.is_op_determinism_enabled()
+    config.enable_op_determinism()
+    try:
+        yield
+    finally:
+        if not before:
+            config.disable_op_determinism()
+
+
+class NotFiniteError(TltoolError):
+    """The loss is no finite number any more."""
+
+
+class Trainer:
+    """A network in training.
+
+    Args:
+        network: from inputs to scores `(n, k)` before the softmax; what is trainable is trained.
+        plan: how.
+    """
+
+    def __init__(self, network: keras.Model, plan: TrainingPlan) -> None:
+        import_keras()
+        import tensorflow as tf
+
+        self.network = network
+        self._plan = plan
+        self._optimizer = _optimizer(plan)
+        self._optimizer.build(network.trainable_variables)
+        self._update = tf.function(self._updated, reduce_retracing=True)
+        self._score = tf.function(
+            lambda inputs: self.network(inputs, training=False), reduce_retracing=True
+        )
+
+    def step(self, batch: Batch, learning_rate: float) -> tuple[float, float]:
+        """Learn from a batch.
+
+        Returns:
+            Its mean loss, and the share of its images that were right.
+
+        Raises:
+            NotFiniteError: the loss or its gradient is not finite; nothing was changed.
+        """
+        import tensorflow as tf
+
+        self._optimizer.learning_rate.assign(learning_rate)
+        try:
+            loss, right, finite = self._update(*batch)
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            raise self._too_large(batch) from error
+        if not finite:
+            raise NotFiniteError(
+                f"The loss is no longer a finite number at a learning rate of {learning_rate:.2g}; "
+                "lower --learning-rate to a tenth of it."
+            )
+        return float(loss), float(right)
+
+    def scores(self, inputs: np.ndarray) -> np.ndarray:
+        """Scores `(n, k)`, float32, before the softmax."""
+        parts = [
+            np.asarray(self._score(inputs[start : start + _BATCH]), np.float32)
+            for start in range(0, len(inputs), _BATCH)
+        ]
+        return np.concatenate(parts)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that the next step follows from, besides the batch."""
+        return {name: np.asarray(variable) for name, variable in self._variables().items()}
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The network's variables, the states of its random layers among them."""
+        return {name: value for name, value in self.state().items() if name.startswith(_NETWORK)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state, or from weights alone.
+
+        Raises:
+            TltoolError: it is another network's.
+        """
+        variables = self._variables()
+        for name, value in state.items():
+            variable = variables.get(name)
+            if variable is None or tuple(variable.shape) != value.shape:
+                raise TltoolError(
+                    f"The kept state of the training is of another network ({name} does not fit); "
+                    "begin anew with --force."
+                )
+            variable.assign(value)
+
+    def _variables(self) -> dict[str, Any]:
+        """By number: Keras names layers anew in every model."""
+        found = {f"{_NETWORK}{i}": v for i, v in enumerate(self.network.variables)}
+        return found | {f"optimizer/{i}": v for i, v in enumerate(self._optimizer.variables)}
+
+    def _updated(self, inputs: Any, targets: Any, weights: Any) -> tuple[Any, Any, Any]:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            scores = tf.cast(self.network(inputs, training=True), tf.float32)
+            smooth = self._plan.label_smoothing
+            wanted = targets * (1.0 - smooth) + smooth / targets.shape[-1]
+            losses = tf.nn.softmax_cross_entropy_with_logits(wanted, scores)
+            loss = tf.reduce_mean(weights * losses)
+            total = loss + sum(self.network.losses)
+        variables = self.network.trainable_variables
+        gradients = tape.gradient(total, variables)
+        length = tf.linalg.global_norm(gradients)
+        finite = tf.math.is_finite(total) & tf.math.is_finite(length)
+        if self._plan.clip_norm > 0:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._plan.clip_norm, length)
+        if finite:  # AutoGraph makes it part of the graph
+            self._optimizer.apply(gradients, variables)
+        right = tf.argmax(scores, axis=1) == tf.argmax(targets, axis=1)
+        return loss, tf.reduce_mean(tf.cast(right, tf.float32)), finite
+
+    def _too_large(self, batch: Batch) -> TltoolError:
+        """What to say where a batch does not fit into memory: which one does."""
+        import tensorflow as tf
+
+        kept, size = self.state(), len(batch[0]) // 2
+        while size:
+            try:
+                self._update(*(part[:size] for part in batch))
+            except (tf.errors.ResourceExhaustedError, MemoryError):
+                size //= 2
+                continue
+            self.restore(kept)
+            return TltoolError(
+                f"{len(batch[0])} images a step do not fit into memory; --batch-size {size} does."
+            )
+        return TltoolError("Not even one image a step fits into memory; take a smaller backbone.")
+
+
+def _optimizer(plan: TrainingPlan) -> Any:
+    keras = import_keras()
+    if plan.optimizer == "sgd":
+        made = keras.optimizers.SGD(
+            plan.learning_rate,
+            momentum=plan.momentum,
+            nesterov=plan.momentum > 0,
+            weight_decay=plan.weight_decay or None,
+        )
+    else:
+        made = keras.optimizers.AdamW(plan.learning_rate, weight_decay=plan.weight_decay)
+    made.exclude_from_weight_decay(var_names=_NOT_DECAYED)
+    return made
