@@ -101,7 +101,7 @@ class FrozenHead:
             scores = trainer.scores(validation.inputs)
             temperature = fit_temperature(scores, validation.targets, np.ones(len(scores)))
         choices = {
-            "training": asdict(plan),
+            "training": asdict(plan) | {"units": list(plan.units)},
             "best_epoch": history.best,
             "stopped": history.stopped,
             "temperature": temperature,
