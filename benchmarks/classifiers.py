@@ -6,8 +6,8 @@ The peer is `GridSearchCV(make_pipeline(StandardScaler(), LogisticRegression(max
 eight values of C and five folds, on the same features in the same run. Features are those of the
 last three blocks, averaged and maximal (1,280 of MobileNet 0.25), and as many columns of the last
 block's activations, drawn by lot, as `--wide` says. A classifier alone chooses its penalty after
-`l2`, ridge between that and `dropout`; `auto` chooses among all transforms. The peer and `auto` run once, each classifier
-alone `--repeat` times (medians).
+`l2`, ridge after that or `dropout`; `auto` chooses among all transforms. The peer and `auto` run
+once, each classifier alone `--repeat` times (medians).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PEER_VALUES = np.logspace(-3, 0.5, 8)
 
 # Transforms that a classifier alone chooses from. Ridge regression is the one whose best ones
 # differ between the two feature sets, told by cross-validation on the training images.
-ALONE = {name: (("l2",),) for name in CLASSIFIERS} | {"ridge": (("l2",), ("dropout",))}
+ALONE = dict.fromkeys(CLASSIFIERS, (("l2",),)) | {"ridge": (("l2",), ("dropout",))}
 
 
 def main() -> None:

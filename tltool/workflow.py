@@ -32,6 +32,7 @@ from tltool.results import RunResult
 from tltool.runs import RunWriter
 from tltool.settings import AdaptSettings
 from tltool.strategies import FittedClassifier
+from tltool.training import Checkpoints
 
 __all__ = ["adapt", "check", "resume"]
 
@@ -300,3 +301,4 @@ def _write_run(writer: RunWriter, outcome: Outcome) -> None:
     )
     writer.write_report(render_report(report_content(outcome)))
     writer.finish()
+    Checkpoints.of_run(writer.folder).remove()

@@ -128,6 +128,8 @@ def report_content(outcome: Outcome) -> ReportContent:
         mistakes=mistakes,
         settings=rows,
         tried=tried_in_words(choices),
+        history=outcome.fitted.history,
+        best_epoch=choices.get("best_epoch", 0),
         commands=[
             f"tltool predict {run} PHOTO.jpg",
             f"tltool evaluate {run} {shlex.quote(report.source)} --split test{columns}",

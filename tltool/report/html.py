@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tltool.data import (
 )
 from tltool.evaluation import Evaluation
 from tltool.metrics import METRIC_NAMES, wilson_interval
+from tltool.report.curves import training_charts
 from tltool.report.thumbnails import data_address, thumbnail
 
 __all__ = ["Mistake", "ReportContent", "render_report"]
@@ -53,6 +54,8 @@ class ReportContent:
         mistakes: all of them; the most confident ones are shown.
         settings: pairs of name and value.
         commands: what to type next.
+        history: of a training, a mapping an epoch.
+        best_epoch: the one that was kept, from 1.
         tried: rows of what was cross-validated, the best first: classifier, transforms, penalty,
             accuracy, log loss.
     """
@@ -68,6 +71,8 @@ class ReportContent:
     settings: Sequence[tuple[str, str]]
     commands: Sequence[str]
     tried: Sequence[tuple[str, ...]] = ()
+    history: Sequence[Mapping[str, Any]] = ()
+    best_epoch: int = 0
 
 
 def render_report(content: ReportContent) -> str:
@@ -90,6 +95,7 @@ def render_report(content: ReportContent) -> str:
         cells=_confusion_cells(content),
         mistakes=[(m, data_address(thumbnail(m.path))) for m in worst],
         findings=_findings(content.check),
+        curves=training_charts(content.history, content.best_epoch),
         most_listed=_MOST_LISTED,
         ignored=kinds_in_words(content.check.ignored),
     )

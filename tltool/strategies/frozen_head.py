@@ -92,7 +92,7 @@ class FrozenHead:
         checkpoints = None
         if folder is not None:
             key = _key(plan, source, examples, fitting, seed)
-            checkpoints = Checkpoints(folder / "training.safetensors", key)
+            checkpoints = Checkpoints.of_run(folder, key)
         history = train(
             trainer, batches, validation, plan, checkpoints=checkpoints, budget=self.budget
         )

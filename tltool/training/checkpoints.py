@@ -26,6 +26,11 @@ class Checkpoints:
     def __init__(self, path: Path, key: str) -> None:
         self._path, self._key = path, key
 
+    @classmethod
+    def of_run(cls, folder: Path, key: str = "") -> Checkpoints:
+        """Those of the training of a run in that folder."""
+        return cls(folder / "training.safetensors", key)
+
     def keep(self, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
         """Replace what was kept.
 

@@ -1,0 +1,215 @@
+"""A head trained on stored features: what it learns from, what it refuses, how it goes on."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import class_folders
+
+import tltool
+from tltool import AdaptSettings, TltoolError, TransferClassifier
+from tltool.backbones import Backbone
+from tltool.data import check_listing, read_listing, split_dataset
+from tltool.features import FeatureStore
+from tltool.strategies import FrozenHead
+from tltool.training import ArrayBatches, TrainingPlan
+
+QUICK = {"backbone": "cifar-resnet20", "strategy": "frozen-head", "views": "1", "epochs": 5}
+
+
+@pytest.fixture(scope="module")
+def source_of(tmp_path_factory):
+    """Makes a source and a split data set of three easy classes."""
+    root = tmp_path_factory.mktemp("frozen-head")
+    with FeatureStore(root / "store") as store:
+
+        def make(n=12, val=0.2, views="1"):
+            data = class_folders(root / f"photos{n}", n=n)
+            dataset, _ = check_listing(read_listing(data))
+            dataset, _ = split_dataset(dataset, seed=0, test=0.3, val=val)
+            settings = AdaptSettings(backbone="cifar-resnet20", views=views)
+            return settings.make_source(store, Backbone("cifar-resnet20")), dataset
+
+        yield make
+
+
+def test_it_learns_from_the_whole_image_and_its_stored_views(source_of, monkeypatch):
+    source, dataset = source_of(views="augmented-3")
+    seen = []
+    made = ArrayBatches.__init__
+
+    def watched(self, values, *rest):
+        seen.append(values)
+        made(self, values, *rest)
+
+    monkeypatch.setattr(ArrayBatches, "__init__", watched)
+    fitted = FrozenHead(TrainingPlan(epochs=3)).fit(source, dataset, seed=0)
+    (values,) = seen
+    assert values.shape == (len(dataset.of("train")), 4, 64)
+    flat = values.reshape(-1, 64)
+    varies = flat.std(axis=0) > 0
+    np.testing.assert_allclose(flat.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(flat.std(axis=0)[varies], 1, atol=1e-3)
+    expected = source.for_prediction().features(dataset.of("train")).values
+    together = np.corrcoef(values[:, 0, varies].ravel(), expected[:, varies].ravel())[0, 1]
+    assert together > 0.3
+    assert len(fitted.history) == 3
+
+
+def test_validation_images_are_never_trained_on(source_of, monkeypatch):
+    source, dataset = source_of()
+    seen = []
+    made = ArrayBatches.__init__
+
+    def watched(self, values, *rest):
+        seen.append(len(values))
+        made(self, values, *rest)
+
+    monkeypatch.setattr(ArrayBatches, "__init__", watched)
+    FrozenHead(TrainingPlan(epochs=2)).fit(source, dataset, seed=0)
+    assert seen == [len(dataset.of("train"))]
+
+
+@pytest.mark.parametrize(
+    ("n", "val", "said"),
+    [
+        (40, 0.0, "were held back to say when to stop"),
+        (3, 0.0, "too few images to hold any back for validation"),
+    ],
+)
+def test_without_a_validation_split(source_of, n, val, said):
+    source, dataset = source_of(n=n, val=val)
+    fitted = FrozenHead(TrainingPlan(epochs=3)).fit(source, dataset, seed=0)
+    assert any(said in note for note in fitted.notes)
+    if n == 3:
+        assert fitted.choices["temperature"] == 1.0
+        assert fitted.choices["best_epoch"] == 3
+
+
+def test_a_batch_larger_than_the_training_set_is_told(source_of):
+    source, dataset = source_of()
+    fitted = FrozenHead(TrainingPlan(epochs=2, batch_size=500)).fit(source, dataset, seed=0)
+    assert any("fewer than the 500 of --batch-size" in note for note in fitted.notes)
+    assert fitted.choices["training"]["batch_size"] == len(dataset.of("train"))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"epochs": 5}, "--epochs is for --strategy frozen-head; with off-the-shelf"),
+        (
+            {"strategy": "frozen-head", "classifier": "svm"},
+            "--classifier is for --strategy off-the-shelf; with frozen-head",
+        ),
+        ({"strategy": "frozen"}, "did you mean 'frozen-head'"),
+        (
+            {"strategy": "off-the-shelf", "recipe": "frozen-head"},
+            "--recipe frozen-head is for --strategy frozen-head, not off-the-shelf",
+        ),
+        ({"strategy": "frozen-head", "units": "5,x"}, "--units must be numbers"),
+        ({"strategy": "frozen-head", "budget": "soon"}, "--budget must be a time"),
+        ({"strategy": "frozen-head", "budget": "0s"}, "--budget must be a time"),
+        ({"strategy": "frozen-head", "epochs": 0}, "--epochs"),
+    ],
+)
+def test_settings_that_cannot_be(given, said):
+    with pytest.raises(TltoolError, match=said):
+        AdaptSettings(**given)
+
+
+def test_recipes_and_what_is_set_beside_them():
+    settings = AdaptSettings(strategy="frozen-head")
+    assert settings == AdaptSettings(**vars(settings))
+    assert settings.views == "augmented-8" and settings.classifier is None
+    assert settings.make_strategy().plan.units == (512,)
+    given = AdaptSettings(recipe="frozen-head", units="none", views="2", budget="2m")
+    assert given.strategy == "frozen-head" and given.views == "2"
+    assert given.make_strategy().plan.units == ()
+    assert given.make_strategy().budget == 120.0
+    mixed = AdaptSettings(strategy="frozen-head", recipe="recommended", units="64,32")
+    assert mixed.tap == AdaptSettings(recipe="recommended").tap and mixed.views == "12"
+    assert mixed.make_strategy().plan.units == (64, 32)
+
+
+def test_a_run_of_it(tmp_path):
+    data = class_folders(tmp_path / "photos", n=20)
+    result = tltool.adapt(data, out=tmp_path / "run", store=tmp_path / "store", **QUICK)
+    assert result.strategy == "frozen-head"
+    assert dict(result.described)["Head"] == "512 units, linear"
+    with (tmp_path / "run" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert all(float(row["val_loss"]) > 0 for row in rows)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "512 units" in page
+    assert page.count("<polyline") == 4  # loss and accuracy of training and validation
+    again = tltool.evaluate(tmp_path / "run", data, split="test")
+    assert again.evaluation.metrics["log_loss"].value == pytest.approx(
+        result.evaluation.metrics["log_loss"].value, rel=1e-3
+    )
+    model = tltool.Run(tmp_path / "run").model()
+    assert model.layers[-1].name == "predictions"
+    with pytest.raises(TltoolError, match="finished; there is nothing to go on with"):
+        tltool.resume(tmp_path / "run")
+
+
+def test_what_cannot_be_resumed(tmp_path):
+    with pytest.raises(TltoolError, match="does not exist"):
+        tltool.resume(tmp_path / "gone")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(TltoolError, match="is not a run"):
+        tltool.resume(tmp_path / "folder")
+    facts = {"format": 1, "state": "running"}
+    (tmp_path / "folder" / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(TltoolError, match="give the command that began it again"):
+        tltool.resume(tmp_path / "folder")
+    (tmp_path / "folder" / "run.json").write_text(json.dumps(facts | {"begun": {"data": "x"}}))
+    with pytest.raises(TltoolError, match="damaged run"):
+        tltool.resume(tmp_path / "folder")
+
+
+def test_killed_and_resumed_it_ends_where_an_unbroken_run_does(tmp_path):
+    data = class_folders(tmp_path / "photos", n=20)
+    settings = QUICK | {"epochs": 300, "patience": 0, "units": "16"}
+    tltool.adapt(data, out=tmp_path / "whole", store=tmp_path / "store", **settings)
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    command = [str(Path(sys.executable).parent / "tltool"), "adapt", str(data), *options]
+    command += ["--out", str(tmp_path / "broken"), "--store", str(tmp_path / "store")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=dict(os.environ))
+    while not (tmp_path / "broken" / "training.safetensors").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    time.sleep(np.random.default_rng().uniform(0.0, 0.3))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    assert json.loads((tmp_path / "broken" / "run.json").read_text())["state"] == "running"
+    tltool.resume(tmp_path / "broken")
+    for name in ("predictions.csv", "labels.json"):
+        whole, broken = ((tmp_path / run / name).read_bytes() for run in ("whole", "broken"))
+        assert whole == broken
+    rows = []
+    for run in ("whole", "broken"):
+        with (tmp_path / run / "history.csv").open() as file:
+            rows.append([row[:-1] for row in csv.reader(file)])
+    assert rows[0] == rows[1]
+    assert not (tmp_path / "broken" / "training.safetensors").exists()
+
+
+def test_as_an_estimator(tmp_path):
+    data = class_folders(tmp_path / "photos", n=12)
+    paths = sorted(data.rglob("*.png"))
+    labels = [path.parent.name for path in paths]
+    model = TransferClassifier(
+        **{k: v for k, v in QUICK.items() if k != "epochs"}, epochs=30, store=tmp_path / "store"
+    )
+    model.fit(paths, labels)
+    assert np.mean(model.predict(paths) == np.array(labels)) > 0.8
+    assert model.choices_["training"]["epochs"] == 30
