@@ -203,6 +203,7 @@ class TestEpochs:
         if len(losses) < plan.epochs:
             assert len(losses) == history.best + 4
             assert "gained nothing for 4 epochs" in history.stopped
+            assert history.early
         again = trainer(plan)
         full = batches(plan)
         for number in range(history.best):
@@ -247,7 +248,7 @@ class TestEpochs:
             trainer(plan), batches(plan), validation(), plan, budget=30, clock=lambda: next(now)
         )
         assert 1 <= len(history.epochs) < 10
-        assert "--budget" in history.stopped
+        assert "--budget" in history.stopped and not history.early
 
     def test_a_loss_that_explodes_keeps_the_best(self, monkeypatch):
         made = trainer(self.plan)

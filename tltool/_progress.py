@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
-__all__ = ["open_progress", "progress", "show_progress"]
+__all__ = ["Advance", "open_progress", "progress", "show_progress"]
 
 _shown = True
 
@@ -30,9 +30,20 @@ def open_progress() -> Iterator[TextIO]:
         yield nowhere
 
 
+class Advance(Protocol):
+    """Called with the number of steps done, and what is to be said of them."""
+
+    def __call__(self, done: int, said: str | None = None) -> None: ...
+
+
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: int, *, talks: bool = False) -> Iterator[Advance]:
     """A bar over `total` steps; the block calls what it is given with each number done.
+
+    Args:
+        description: what is going on, a word.
+        total: number of steps.
+        talks: the block has something to say of the steps, for which the bar makes room.
 
     Example:
         >>> with progress("decoding", 3) as advance:
@@ -40,7 +51,7 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
         ...         advance(1)
     """
     if not (_shown and total and sys.stderr.isatty()):
-        yield lambda done: None
+        yield lambda done, said=None: None
         return
     from rich.console import Console
     from rich.progress import (
@@ -63,11 +74,18 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
 
     columns = (
         TextColumn("{task.description:>12}"),
-        BarColumn(),
+        BarColumn(14 if talks else 40),
         MofNCompleteColumn(),
         RateColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(description, total=total)
-        yield lambda done: bars.advance(task, done)
+        task = bars.add_task(description, total=total, said="")
+
+        def advance(done: int, said: str | None = None) -> None:
+            bars.advance(task, done)
+            if said is not None:
+                bars.update(task, said=said)
+
+        yield advance

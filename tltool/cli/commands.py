@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tltool.cli.options import (
-    TRAINING,
     BadImagesOption,
     Data,
     Debug,
@@ -105,58 +104,52 @@ def adapt(
         str | None,
         typer.Option(
             metavar="NUMBERS",
-            help="Hidden layers of the head, such as 512,256; or none.",
-            rich_help_panel=TRAINING,
+            help="Training: hidden layers of the head, such as 512,256, or none. This and what "
+            "follows up to --budget is for frozen-head; default: the recipe's.",
         ),
     ] = None,
     dropout: Annotated[
         float | None,
-        typer.Option(
-            metavar="FRACTION", help="Of what reaches each of its layers.", rich_help_panel=TRAINING
-        ),
+        typer.Option(metavar="FRACTION", help="Training: of what reaches each of those layers."),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(metavar="N", help="At most.", rich_help_panel=TRAINING),
+        typer.Option(metavar="N", help="Training: times an image is seen, at most."),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(metavar="N", help="Images a step.", rich_help_panel=TRAINING)
+        int | None, typer.Option(metavar="N", help="Training: images a step.")
     ] = None,
     optimizer: Annotated[
-        str | None, typer.Option(metavar="sgd|adamw", rich_help_panel=TRAINING)
+        str | None,
+        typer.Option(metavar="NAME", help="Training: sgd (Nesterov momentum 0.9) or adamw."),
     ] = None,
     learning_rate: Annotated[
-        float | None,
-        typer.Option(metavar="RATE", help="The highest.", rich_help_panel=TRAINING),
+        float | None, typer.Option(metavar="RATE", help="Training: the highest.")
     ] = None,
     weight_decay: Annotated[
         float | None,
-        typer.Option(
-            metavar="SHARE", help="A share of the learning rate.", rich_help_panel=TRAINING
-        ),
+        typer.Option(metavar="SHARE", help="Training: as a share of the learning rate."),
     ] = None,
     balance: Annotated[
         str | None,
         typer.Option(
-            metavar="none|weights|sampling",
-            help="Of classes of unequal size.",
-            rich_help_panel=TRAINING,
+            metavar="NAME",
+            help="Training: for classes of unequal size, none, weights (images of small ones count "
+            "more) or sampling (each is drawn as often).",
         ),
     ] = None,
     patience: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="Epochs without gain on the validation images that end it; 0 for never.",
-            rich_help_panel=TRAINING,
+            help="Training: epochs without gain on the validation images that end it; 0 for never.",
         ),
     ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
             metavar="TIME",
-            help="End training in time with the best so far: 90s, 10m, 1h.",
-            rich_help_panel=TRAINING,
+            help="Training: end in time with the best so far, after 90s, 10m or 1h.",
         ),
     ] = None,
     out: Annotated[

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 __all__ = [
-    "TRAINING",
     "BadImagesOption",
     "Data",
     "Debug",
@@ -27,9 +26,6 @@ __all__ = [
     "ViewsOption",
     "Weights",
 ]
-
-TRAINING = "Options of strategies that train (default: the recipe's)"
-"""Heading of the options of the strategies that train."""
 
 Data = Annotated[
     str,

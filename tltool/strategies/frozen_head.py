@@ -107,7 +107,7 @@ class FrozenHead:
             "temperature": temperature,
             "n_fitted": len(fitting),
         }
-        if history.stopped:
+        if history.stopped and not history.early:
             notes.append(f"Training ended after epoch {len(history.epochs)}: {history.stopped}.")
         return _HeadFit(
             dataset.labels,
@@ -141,7 +141,7 @@ class _HeadFit(FittedClassifier):
             (
                 "Training",
                 f"{plan['optimizer']}, learning rate {plan['learning_rate']:g}, batches of "
-                f"{plan['batch_size']}; {len(self.history)} epochs, the best of them "
+                f"{plan['batch_size']}; the best of {len(self.history)} epochs was number "
                 f"{self.choices['best_epoch']}",
             ),
             ("Temperature", f"{self.choices['temperature']:.3g}"),

@@ -69,11 +69,13 @@ class History:
         epochs: in order.
         best: number of the epoch whose weights were kept.
         stopped: why it ended before the last epoch, in words; empty if it did not.
+        early: whether that is because nothing was to be gained any more.
     """
 
     epochs: tuple[Epoch, ...]
     best: int
     stopped: str
+    early: bool
 
 
 def train(
@@ -118,7 +120,7 @@ def train(
     began = clock() - spent
     stopped = _reason_to_stop(found, best, plan)
     steps = batches.steps * plan.epochs
-    with repeatable(), progress("training", steps) as advance:
+    with repeatable(), progress("training", steps, talks=True) as advance:
         advance(batches.steps * len(found))
         while len(found) < plan.epochs and not stopped:
             started = clock()
@@ -155,6 +157,7 @@ def train(
             )
             if _score(found[-1]) <= min(map(_score, found)):
                 best, best_weights = len(found), trainer.weights()
+            advance(0, _in_words(found[-1]))
             stopped = _reason_to_stop(found, best, plan)
             if checkpoints:
                 checkpoints.keep(
@@ -166,7 +169,13 @@ def train(
                     },
                 )
     trainer.restore(best_weights)
-    return History(tuple(found), best, stopped)
+    return History(tuple(found), best, stopped, bool(_reason_to_stop(found, best, plan)))
+
+
+def _in_words(epoch: Epoch) -> str:
+    """What the progress bar says of an epoch."""
+    said = f"loss {epoch.loss:.3f} acc {epoch.accuracy:.2f}"
+    return said if epoch.val_accuracy is None else f"{said} val {epoch.val_accuracy:.2f}"
 
 
 def _score(epoch: Epoch) -> float:
