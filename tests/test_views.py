@@ -150,9 +150,11 @@ def test_recipes_are_settings_and_what_is_set_beside_them_wins(name):
     settings = AdaptSettings(recipe=name)
     card = recipe(name)
     assert settings.views == (card.views or "1")
-    assert settings.classifier == (card.classifier or "auto")
+    assert settings.strategy == (card.strategy or "off-the-shelf")
+    if card.strategy is None:
+        assert settings.classifier == (card.classifier or "auto")
     assert (settings.tap, settings.transforms) == (card.tap, card.transforms)
-    assert AdaptSettings(recipe=name, views="2", classifier="ridge").views == "2"
+    assert AdaptSettings(recipe=name, views="2").views == "2"
     assert card.source
 
 
