@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -43,7 +44,8 @@ def frozen_head(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder, FeatureStore(folder) as store:
         dataset, _ = check_listing(read_listing(options.data), cache=store)
         step = max(1, len(dataset.examples) // options.images)
-        examples = dataset.examples[::step][: options.images]
+        chosen = dataset.examples[::step][: options.images]
+        examples = tuple(replace(e, split="train") for e in chosen)
         labels = tuple(sorted({e.label for e in examples}))
         backbone = Backbone(options.backbone, "none")
         given = {"epochs": options.epochs, "patience": 0}
