@@ -141,6 +141,8 @@ def adapt(
             findings = examine(source, dataset.of("train", "val"))
         _warn(findings, warnings)
         writer = RunWriter(folder, facts, force=force)
+        if force:  # what was trained before has no part in it
+            Checkpoints.of_run(folder).remove()
         writer.update({"begun": _begun(data, chosen, store)})
         with clock.phase("extract"):
             source.for_prediction().features(dataset.examples)

@@ -218,18 +218,16 @@ class Transforms:
         self._learned = []
         features = apply_of_one_image(self.names, self.widths, features)
         mean, deviation = moments(features, weights)
-        for name in self.names:
+        for name in (name for name in self.names if name in _LEARNED):
             if name in _OF_MOMENTS:
                 step = _OF_MOMENTS[name](mean, deviation)
+                features = step.apply(features)
                 mean, deviation = (mean - step.mean) * step.scale, deviation * step.scale
-            elif name in _LEARNED:
-                step = whitening(features, weights)
             else:
-                continue
-            self._learned.append(step)
-            features = step.apply(features)
-            if name not in _OF_MOMENTS:
+                step = whitening(features, weights)
+                features = step.apply(features)
                 mean, deviation = moments(features, weights)
+            self._learned.append(step)
         self._learned.append(_unit_variance(deviation))
         return self._learned[-1].apply(features)
 

@@ -14,7 +14,7 @@ class Tridiagonal:
     """A positive semidefinite matrix S as `Q T Q^T`, Q orthogonal and T tridiagonal.
 
     `S + penalty` is then solved with in as many steps as it has rows, whatever the penalty, and
-    the finding of T takes a third of the time that eigenvectors would. Source: Eldén, "Algorithms
+    the finding of T takes a quarter of the time that eigenvectors would. Source: Eldén, "Algorithms
     for the regularization of ill-conditioned least squares problems", BIT 17, 1977.
 
     Args:

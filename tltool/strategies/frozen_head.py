@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,13 @@ from tltool.features import FeatureSource
 from tltool.linear.calibration import fit_temperature
 from tltool.linear.transforms import standardisation
 from tltool.strategies.examples import constant_features, split_off, weighty
-from tltool.strategies.network_head import NetworkHead, folded, head_network
-from tltool.strategies.strategy import FittedClassifier
+from tltool.strategies.network_head import folded, head_network
+from tltool.strategies.strategy import FeatureFit, FittedClassifier
 from tltool.training import ArrayBatches, Checkpoints, Trainer, TrainingPlan, train
 from tltool.training.loop import Validation
 
 if TYPE_CHECKING:
-    import keras
+    pass
 
 __all__ = ["FrozenHead"]
 
@@ -33,9 +33,9 @@ _log = logging.getLogger(__name__)
 class FrozenHead:
     """A linear head, or one of several layers, trained on stored features.
 
-    Each epoch shows one of an image's stored views, drawn by lot, so that no image goes through
-    the network twice. The validation images say when to stop, which epoch was best, and how
-    confident the scores are to be.
+    Each epoch shows what predictions are made from or one of an image's stored random views, drawn
+    by lot, so that no image goes through the network twice. The validation images say when to stop,
+    which epoch was best, and how confident the scores are to be.
 
     Args:
         plan: how it is trained.
@@ -118,19 +118,8 @@ class FrozenHead:
         )
 
 
-@dataclass(frozen=True)
-class _HeadFit(FittedClassifier):
+class _HeadFit(FeatureFit):
     """A head of several layers on features."""
-
-    head: NetworkHead
-
-    def build_model(self, source: FeatureSource) -> keras.Model:
-        """See `FittedClassifier`."""
-        return self.head.on(source.for_prediction().model())
-
-    def predict_proba(self, source: FeatureSource, examples: Sequence[Example]) -> np.ndarray:
-        """See `FittedClassifier`."""
-        return self.head.predict_proba(source.for_prediction().features(examples).values)
 
     def described(self) -> list[tuple[str, str]]:
         """See `FittedClassifier`."""
@@ -171,6 +160,8 @@ def _key(
     """Tells this training from all others."""
     network = (source.backbone.key, *map(str, source.backbone.parts), source.views.name)
     digest = hashlib.sha256(repr((plan, network, source.precision, seed)).encode())
-    for place in fitting:
-        digest.update(examples[place].hash + examples[place].label.encode() + b"\0")
+    learned = set(fitting.tolist())
+    for place, example in enumerate(examples):
+        part = b"train" if place in learned else b"val"
+        digest.update(b"%s %s %s\0" % (part, example.hash, example.label.encode()))
     return digest.hexdigest()

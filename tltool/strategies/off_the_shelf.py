@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ from tltool.linear import (
     CLASSIFIERS,
     Candidate,
     Choice,
-    Classifier,
     Problem,
     Scored,
     check_transforms,
@@ -29,10 +27,10 @@ from tltool.linear import (
 from tltool.metrics import wilson_interval
 from tltool.strategies.examples import constant_features, weighty
 from tltool.strategies.folds import stratified_folds
-from tltool.strategies.strategy import FittedClassifier
+from tltool.strategies.strategy import FeatureFit, FittedClassifier
 
 if TYPE_CHECKING:
-    import keras
+    pass
 
 __all__ = ["CHAINS", "CLASSIFIER_OPTIONS", "PENALTIES", "OffTheShelf"]
 
@@ -137,19 +135,8 @@ class OffTheShelf:
         return Candidate(name, self.chains[0], _DEFAULTS[name])
 
 
-@dataclass(frozen=True)
-class _LinearFit(FittedClassifier):
+class _LinearFit(FeatureFit):
     """A linear classifier on features."""
-
-    classifier: Classifier
-
-    def build_model(self, source: FeatureSource) -> keras.Model:
-        """See `FittedClassifier`."""
-        return self.classifier.on(source.for_prediction().model())
-
-    def predict_proba(self, source: FeatureSource, examples: Sequence[Example]) -> np.ndarray:
-        """See `FittedClassifier`."""
-        return self.classifier.predict_proba(source.for_prediction().features(examples).values)
 
     def described(self) -> list[tuple[str, str]]:
         """See `FittedClassifier`."""

@@ -16,7 +16,7 @@ from tltool.features import FeatureSource
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["FittedClassifier", "Strategy"]
+__all__ = ["FeatureFit", "FittedClassifier", "Strategy"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,31 @@ class FittedClassifier(ABC):
     @abstractmethod
     def predict_proba(self, source: FeatureSource, examples: Sequence[Example]) -> np.ndarray:
         """Probabilities `(n, k)`, float32, of examples, the same as that model's."""
+
+
+class FeatureClassifier(Protocol):
+    """What tells classes from features: linear, or of several layers."""
+
+    def predict_proba(self, features: np.ndarray) -> np.ndarray:
+        """Probabilities `(n, k)`, float32, of features `(n, d)`, float32."""
+
+    def on(self, backbone: keras.Model) -> keras.Model:
+        """A backbone with this behind it, the last layer called `predictions`."""
+
+
+@dataclass(frozen=True)
+class FeatureFit(FittedClassifier):
+    """A classifier on features that predictions are made from, the network as it was."""
+
+    classifier: FeatureClassifier
+
+    def build_model(self, source: FeatureSource) -> keras.Model:
+        """See `FittedClassifier`."""
+        return self.classifier.on(source.for_prediction().model())
+
+    def predict_proba(self, source: FeatureSource, examples: Sequence[Example]) -> np.ndarray:
+        """See `FittedClassifier`."""
+        return self.classifier.predict_proba(source.for_prediction().features(examples).values)
 
 
 class Strategy(Protocol):

@@ -79,7 +79,7 @@ class Trainer:
             Its mean loss, and the share of its images that were right.
 
         Raises:
-            NotFiniteError: the loss or its gradient is not finite; nothing was changed.
+            NotFiniteError: the loss or its gradient is not finite; no weight was changed.
         """
         import tensorflow as tf
 
