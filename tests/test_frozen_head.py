@@ -15,13 +15,20 @@ from conftest import class_folders
 
 import tltool
 from tltool import AdaptSettings, TltoolError, TransferClassifier
+from tltool._presets import views
 from tltool.backbones import Backbone
 from tltool.data import check_listing, read_listing, split_dataset
 from tltool.features import FeatureStore
 from tltool.strategies import FrozenHead, OffTheShelf
-from tltool.training import ArrayBatches, Trainer, TrainingPlan
+from tltool.training import Batches, Trainer, TrainingPlan
 
-QUICK = {"backbone": "cifar-resnet20", "strategy": "frozen-head", "views": "1", "epochs": 5}
+QUICK = {
+    "backbone": "cifar-resnet20",
+    "strategy": "frozen-head",
+    "views": "1",
+    "train_views": "1",
+    "epochs": 5,
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +47,35 @@ def source_of(tmp_path_factory):
         yield make
 
 
-def test_it_learns_from_what_is_predicted_from_and_from_random_views(source_of, monkeypatch):
-    source, dataset = source_of(views="augmented-3")
+def pictures_seen(monkeypatch):
+    """What batches are made from, from now on."""
     seen = []
-    made = ArrayBatches.__init__
+    made = Batches.__init__
 
-    def watched(self, values, *rest):
-        seen.append(values)
-        made(self, values, *rest)
+    def watched(self, pictures, *rest):
+        seen.append(pictures.values)
+        made(self, pictures, *rest)
 
-    monkeypatch.setattr(ArrayBatches, "__init__", watched)
-    fitted = FrozenHead(TrainingPlan(epochs=3)).fit(source, dataset, seed=0)
+    monkeypatch.setattr(Batches, "__init__", watched)
+    return seen
+
+
+def test_a_head_needs_a_number_of_views(source_of):
+    source, dataset = source_of()
+    plan = TrainingPlan(epochs=2, views="auto")
+    with pytest.raises(TltoolError, match="say of how many views, such as auto-8"):
+        FrozenHead(plan).fit(source, dataset, seed=0)
+
+
+def test_it_learns_from_what_is_predicted_from_and_from_random_views(source_of, monkeypatch):
+    source, dataset = source_of(views="10")
+    seen = pictures_seen(monkeypatch)
+    plan = TrainingPlan(epochs=3, views="augmented-3")
+    fitted = FrozenHead(plan).fit(source, dataset, seed=0)
     (values,) = seen
     some = dataset.of("train")
-    raw = [source.for_prediction().features(some).values, *source.each_view(some).swapaxes(0, 1)]
+    drawn = source.showing(views("augmented-3"))
+    raw = [source.features(some).values, *drawn.each_view(some).swapaxes(0, 1)]
     flat = np.concatenate(raw)
     deviation = flat.std(axis=0)
     expected = (np.stack(raw, axis=1) - flat.mean(axis=0)) / np.where(deviation, deviation, np.inf)
@@ -64,16 +86,9 @@ def test_it_learns_from_what_is_predicted_from_and_from_random_views(source_of, 
 
 def test_validation_images_are_never_trained_on(source_of, monkeypatch):
     source, dataset = source_of()
-    seen = []
-    made = ArrayBatches.__init__
-
-    def watched(self, values, *rest):
-        seen.append(len(values))
-        made(self, values, *rest)
-
-    monkeypatch.setattr(ArrayBatches, "__init__", watched)
+    seen = pictures_seen(monkeypatch)
     FrozenHead(TrainingPlan(epochs=2)).fit(source, dataset, seed=0)
-    assert seen == [len(dataset.of("train"))]
+    assert [len(values) for values in seen] == [len(dataset.of("train"))]
 
 
 @pytest.mark.parametrize(
@@ -102,10 +117,13 @@ def test_a_batch_larger_than_the_training_set_is_told(source_of):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"epochs": 5}, "--epochs is for --strategy frozen-head; with off-the-shelf"),
+        (
+            {"epochs": 5},
+            "--epochs is for --strategy frozen-head or fine-tune or from-scratch; with",
+        ),
         (
             {"strategy": "frozen-head", "classifier": "svm"},
-            "--classifier is for --strategy off-the-shelf; with frozen-head",
+            "--classifier is for --strategy off-the-shelf or fine-tune; with frozen-head",
         ),
         ({"strategy": "frozen"}, "did you mean 'frozen-head'"),
         (
@@ -126,12 +144,16 @@ def test_settings_that_cannot_be(given, said):
 def test_recipes_and_what_is_set_beside_them():
     settings = AdaptSettings(strategy="frozen-head")
     assert settings == AdaptSettings(**vars(settings))
-    assert settings.views == "augmented-8" and settings.classifier is None
+    assert settings.views == "auto" and settings.classifier is None
+    assert settings.make_strategy().plan.views == "auto-8"
     assert settings.make_strategy().plan.units == (512,)
     given = AdaptSettings(recipe="frozen-head", units="none", views="2", budget="2m")
     assert given.strategy == "frozen-head" and given.views == "2"
     assert given.make_strategy().plan.units == ()
     assert given.make_strategy().budget == 120.0
+    random = AdaptSettings(strategy="frozen-head", views="augmented-3")
+    assert (random.views, random.train_views) == ("10", "augmented-3")
+    assert random.make_strategy().plan.views == "augmented-3"
     mixed = AdaptSettings(strategy="frozen-head", recipe="recommended", units="64,32")
     assert mixed.tap == AdaptSettings(recipe="recommended").tap and mixed.views == "12"
     assert mixed.make_strategy().plan.units == (64, 32)

@@ -9,8 +9,16 @@ import pytest
 from tltool import TltoolError
 from tltool.linear.transforms import standardisation
 from tltool.strategies.network_head import folded, head_network
-from tltool.training import ArrayBatches, Checkpoints, Trainer, TrainingPlan, train
-from tltool.training.loop import Validation
+from tltool.training import (
+    Batches,
+    Checkpoints,
+    HeldPictures,
+    Trainer,
+    TrainingPlan,
+    Validation,
+    train,
+)
+from tltool.training.augmentation import BatchAugmentation
 from tltool.training.trainer import NotFiniteError
 
 K = 3
@@ -27,12 +35,14 @@ def blobs(n=60, d=8, views=2, seed=0):
 
 def batches(plan, seed=0, **blob):
     values, targets = blobs(**blob)
-    return ArrayBatches(values, targets, K, np.ones(len(targets)), plan, seed)
+    augment = BatchAugmentation(plan.augment, of_pixels=False) if plan.augment else None
+    pictures = HeldPictures(values)
+    return Batches(pictures, targets, K, np.ones(len(targets)), plan, seed, augment)
 
 
 def validation(seed=5):
     values, targets = blobs(views=1, seed=seed)
-    return Validation(values[:, 0], targets)
+    return Validation(HeldPictures(values), targets)
 
 
 def trainer(plan, seed=0):
@@ -87,13 +97,15 @@ class TestBatches:
         assert len(shown) == made.steps == 4
         assert {len(x) for x, _, _ in shown} == {15}
         rows = np.concatenate([x for x, _, _ in shown])
-        owners = [np.flatnonzero((made.values == row).all(axis=2).any(axis=1))[0] for row in rows]
+        owners = [
+            np.flatnonzero((made.pictures.values == row).all(axis=2).any(axis=1))[0] for row in rows
+        ]
         assert sorted(owners) == list(range(60))
         targets = np.concatenate([y for _, y, _ in shown]).argmax(axis=1)
         np.testing.assert_array_equal(targets, made.targets[owners])
 
     def test_epochs_follow_from_number_and_seed(self):
-        plan = TrainingPlan(batch_size=16, mixup=0.4)
+        plan = TrainingPlan(batch_size=16, augment=("mixup:alpha=0.4",))
         one, same = batches(plan), batches(plan)
         for (x, y, w), (u, v, z) in zip(one.epoch(3), same.epoch(3), strict=True):
             np.testing.assert_array_equal(x, u)
@@ -104,8 +116,8 @@ class TestBatches:
         assert (first != next(iter(batches(plan, seed=1).epoch(0)))[0]).any()
 
     def test_mixing_keeps_sums(self):
-        for _, targets, _ in batches(TrainingPlan(mixup=1.0)).epoch(0):
-            np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
+        for _, targets, _ in batches(TrainingPlan(augment=("mixup:alpha=1.0",))).epoch(0):
+            np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
             assert ((targets > 0.01).sum(axis=1) == 2).any()
 
     def test_balance(self):
@@ -113,7 +125,7 @@ class TestBatches:
         targets = np.array([0] * 180 + [1] * 15 + [2] * 5)
         for balance in ("weights", "sampling"):
             plan = TrainingPlan(balance=balance, batch_size=200)
-            made = ArrayBatches(values, targets, K, np.ones(200), plan, 0)
+            made = Batches(HeldPictures(values), targets, K, np.ones(200), plan, 0)
             of_classes = np.zeros(K)
             for number in range(20):
                 for _, wanted, weights in made.epoch(number):
@@ -191,7 +203,13 @@ class TestStep:
 
 class TestEpochs:
     plan = TrainingPlan(
-        epochs=6, units=(16,), dropout=0.3, batch_norm=True, batch_size=16, mixup=0.2, patience=0
+        epochs=6,
+        units=(16,),
+        dropout=0.3,
+        batch_norm=True,
+        batch_size=16,
+        augment=("mixup",),
+        patience=0,
     )
 
     def test_the_best_epoch_is_kept(self):
@@ -302,9 +320,10 @@ def test_a_folded_head_gives_the_network_s_probabilities(batch_norm):
     step = standardisation(raw)
     inputs = step.apply(raw)
     made = trainer(plan)
-    given = ArrayBatches(inputs[:, None], targets, K, np.ones(len(targets)), plan, 0)
+    shown = HeldPictures(inputs[:, None])
+    given = Batches(shown, targets, K, np.ones(len(targets)), plan, 0)
     train(made, given, None, plan)
-    scores = made.scores(inputs) / 1.7
+    scores = made.scores([inputs]) / 1.7
     expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     head = folded(made.network, step, 1.7)
     assert len(head.layers) == 3

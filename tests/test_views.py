@@ -6,7 +6,14 @@ from conftest import class_folders, picture
 from PIL import Image
 
 from tltool import Backbone, TltoolError
-from tltool._presets import recipe, recipe_names, views, views_names
+from tltool._presets import (
+    recipe,
+    recipe_names,
+    training_views,
+    views,
+    views_for,
+    views_names,
+)
 from tltool.backbones.views import random_views, views_model
 from tltool.data import check_listing, read_listing
 from tltool.features import FeatureSource, FeatureStore
@@ -96,6 +103,23 @@ def test_engines_agree_on_every_view(backbone, photos, tmp_path, name):
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-4)
 
 
+def canvas_of(image):
+    return np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR))
+
+
+def test_views_by_the_size_of_the_input():
+    small, large = (64, 48), (65, 40)
+    assert (views_for("auto", small).name, views_for("auto", large).name) == ("2", "10")
+    assert views_for("12", small).name == "12"
+    assert training_views("auto", small).name == "shifted"
+    assert training_views("auto-4", large).name == "augmented-4"
+    assert training_views("1", large).count == 1
+    assert training_views("augmented", small).drawn == 0
+    for wrong in ("2", "10", "auto-", "auto-0", "augmented-1000", "fast"):
+        with pytest.raises(TltoolError, match="Unknown --train-views"):
+            training_views(wrong, large)
+
+
 def test_random_views_follow_from_the_content():
     image = Image.fromarray(picture(0, (60, 40)))
     shown = views("augmented-8")
@@ -106,6 +130,11 @@ def test_random_views_follow_from_the_content():
     assert (drawn != random_views(image, shown, (32, 32), b"other")).any()
     few = random_views(image, views("augmented-3"), (32, 32), b"content")
     np.testing.assert_array_equal(few, drawn[:3])
+    moved = random_views(image, views("shifted-8"), (32, 32), b"content")
+    whole = np.pad(canvas_of(image), [(4, 4), (4, 4), (0, 0)], "reflect")
+    cuts = np.lib.stride_tricks.sliding_window_view(whole, (32, 32, 3)).reshape(-1, 32, 32, 3)
+    assert all(any((c == v).all() or (c == v[:, ::-1]).all() for c in cuts) for v in moved)
+    assert len({view.tobytes() for view in moved}) > 4
     with pytest.raises(ValueError, match="not random"):
         random_views(image, views("1"), (32, 32), b"content")
 
@@ -136,12 +165,12 @@ def test_random_views_are_not_for_prediction(backbone, tmp_path):
     ],
 )
 def test_unknown_views(name):
-    with pytest.raises(TltoolError, match="known are 1, 2, 10, 12, augmented-k"):
+    with pytest.raises(TltoolError, match="known are 1, 2, 10, 12, shifted-k, augmented-k"):
         views(name)
 
 
 def test_names():
-    assert views_names() == ["1", "2", "10", "12", "augmented-k"]
+    assert views_names() == ["1", "2", "10", "12", "shifted-k", "augmented-k"]
     assert {"fast", "recommended", "decaf6-svm"} <= set(recipe_names())
 
 
@@ -151,6 +180,7 @@ def test_recipes_are_settings_and_what_is_set_beside_them_wins(name):
     card = recipe(name)
     assert settings.views == (card.views or "1")
     assert settings.strategy == (card.strategy or "off-the-shelf")
+    assert settings.backbone == card.backbone
     if card.strategy is None:
         assert settings.classifier == (card.classifier or "auto")
     assert (settings.tap, settings.transforms) == (card.tap, card.transforms)

@@ -16,18 +16,23 @@ from tltool._validation import TltoolError, check_option
 
 __all__ = [
     "Accuracy",
+    "Augmentation",
     "BackbonePreset",
     "Preprocessing",
     "PublishedWeights",
     "RandomCrops",
     "Recipe",
     "Views",
+    "augmentation",
+    "augmentation_names",
     "backbone_names",
     "backbone_preset",
     "packaged_weights",
     "recipe",
     "recipe_names",
+    "training_views",
     "views",
+    "views_for",
     "views_names",
 ]
 
@@ -161,14 +166,17 @@ class RandomCrops:
     """How random views are drawn.
 
     Args:
+        mirrored: probability of a mirror image.
         area: smallest and largest share of the image.
         ratio: smallest and largest factor on the image's own width to height.
-        mirrored: probability of a mirror image.
+        shift: share of the side by which the whole image is padded, and then cut out at a random
+            place, instead.
     """
 
-    area: tuple[float, float]
-    ratio: tuple[float, float]
     mirrored: float
+    area: tuple[float, float] = (1.0, 1.0)
+    ratio: tuple[float, float] = (1.0, 1.0)
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -184,7 +192,7 @@ class Views:
         mirrored: whether each comes mirrored, too.
         canvas: side of the resized image to side of the network's input.
         random: how seeded random views are drawn, instead of all these.
-        drawn: how many of those.
+        drawn: how many of those; 0 where each is drawn once, as often as one is asked for.
         predict: for random views, which to use wherever nothing is learned.
     """
 
@@ -219,6 +227,7 @@ class Recipe:
         name: as the user writes it.
         title: in words.
         source: where it is from.
+        backbone: the network that it is for.
         tap: feature layers, `decaf6`; `last3:avg+max` for the last three blocks of any backbone.
         views: a view recipe.
         transforms: steps between features and classifier.
@@ -230,6 +239,7 @@ class Recipe:
     name: str
     title: str
     source: str
+    backbone: str | None = None
     tap: str | None = None
     views: str | None = None
     transforms: str | None = None
@@ -238,8 +248,38 @@ class Recipe:
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """A way to change the pictures of a batch.
+
+    Args:
+        name: as the user writes it.
+        title: in words.
+        source: where it is from.
+        layer: of `keras.layers`, or of the package's.
+        package: "keras", or one that is an extra.
+        arguments: of the layer.
+        mixes: whether it mixes images with each other and changes nothing else, so that
+            features can be mixed by it as well.
+    """
+
+    name: str
+    title: str
+    source: str
+    layer: str
+    package: str = "keras"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    mixes: bool = False
+
+
+# View recipes that are drawn by lot.
+_RANDOM = ("augmented", "shifted")
+
 # Random views an image, at most: beyond it storing them costs more than it can bring.
 _MOST_DRAWN = 100
+
+# Pixels a side of images that cuts of parts of them lose too much of.
+_SMALL = 64
 
 
 def backbone_names() -> list[str]:
@@ -260,7 +300,7 @@ def backbone_preset(name: str) -> BackbonePreset:
 
 def views_names() -> list[str]:
     """The names of all view recipes, `k` standing for a number."""
-    return ["augmented-k" if n == "augmented" else n for n in sorted(_names("views"), key=len)]
+    return [f"{n}-k" if n in _RANDOM else n for n in sorted(_names("views"), key=len)]
 
 
 @cache
@@ -270,22 +310,80 @@ def views(name: str) -> Views:
     Raises:
         TltoolError: there is none; the sentence names those there are.
     """
-    random = re.fullmatch(r"augmented-([1-9]\d{0,2})", str(name), re.ASCII)
-    drawn = int(random[1]) if random else 0
-    stem = "augmented" if random else str(name)
-    known = stem in _names("views") and drawn <= _MOST_DRAWN
-    if not known or (stem == "augmented" and not random):
+    found = _named_views(str(name))
+    if found is None or (found.random and not found.drawn):
         raise TltoolError(
             f"Unknown --views {str(name)!r}: known are {', '.join(views_names())} (k from 1 to "
             f"{_MOST_DRAWN}, such as augmented-16)."
         )
+    return found
+
+
+def views_for(name: str, input_size: tuple[int, int]) -> Views:
+    """The view recipe of that name; "auto" for the one that suits images of that size.
+
+    That is "10", or "2" for images of at most 64 pixels a side, of which crops lose too much.
+    """
+    return views(("2" if _is_small(input_size) else "10") if name == "auto" else name)
+
+
+def training_views(name: str, input_size: tuple[int, int]) -> Views:
+    """What a network that is trained is shown.
+
+    Args:
+        name: "augmented" or "shifted" for a random view drawn anew each epoch, "augmented-4" for
+            one of four, "1" for the whole image; "auto" and "auto-4" for "shifted" where images
+            have at most 64 pixels a side, and for "augmented" above.
+        input_size: height and width of what the network is given.
+
+    Raises:
+        TltoolError: it is none of these.
+    """
+    suited = "shifted" if _is_small(input_size) else "augmented"
+    found = _named_views(re.sub("^auto(?=$|-)", suited, str(name)))
+    if found is None or not (found.random or found.name == "1"):
+        raise TltoolError(
+            f"Unknown --train-views {str(name)!r}: known are 1, auto, {', '.join(_RANDOM)}, and "
+            f"these with a number of views to choose from, such as auto-4 (up to {_MOST_DRAWN})."
+        )
+    return found
+
+
+def _named_views(name: str) -> Views | None:
+    """A view recipe, of which "augmented" without a number is one, too."""
+    random = re.fullmatch(rf"({'|'.join(_RANDOM)})(?:-([1-9]\d{{0,2}}))?", name, re.ASCII)
+    drawn = int(random[2] or 0) if random else 0
+    stem = random[1] if random else name
+    if stem not in _names("views") or drawn > _MOST_DRAWN:
+        return None
     card = _card("views", stem)
     card |= {key: tuple(card[key]) for key in ("crops", "canvas") if key in card}
     if random:
-        crops = card.pop("random")
-        drawing = RandomCrops(tuple(crops["area"]), tuple(crops["ratio"]), crops["mirrored"])
-        card |= {"random": drawing, "drawn": drawn}
-    return Views(name=str(name), **card)
+        drawing: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in card["random"].items()
+        }
+        card |= {"random": RandomCrops(**drawing), "drawn": drawn}
+    return Views(name=name, **card)
+
+
+def _is_small(size: tuple[int, int]) -> bool:
+    return max(size) <= _SMALL
+
+
+def augmentation_names() -> list[str]:
+    """The names of all augmentations, sorted."""
+    return _names("augmentations")
+
+
+@cache
+def augmentation(name: str) -> Augmentation:
+    """The augmentation of that name.
+
+    Raises:
+        TltoolError: there is none; the sentence offers the nearest names.
+    """
+    check_option("--augment", name, augmentation_names())
+    return Augmentation(name=name, **_card("augmentations", name))
 
 
 def recipe_names() -> list[str]:

@@ -26,8 +26,8 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
     """A pretrained network adapted to images and their labels.
 
     Args:
-        strategy: how to adapt, "off-the-shelf" or "frozen-head"; None for the recipe's, or
-            "off-the-shelf".
+        strategy: how to adapt, "off-the-shelf", "frozen-head", "fine-tune" or "from-scratch"; None
+            for the recipe's, or "off-the-shelf".
         backbone: name of a preset; None for the best whose weights can be had.
         weights: "imagenet", "none" (random), a file, or None for the backbone's own.
         tap: feature layers, `stage3:max,avgpool`; None for the recipe's or the backbone's own.
@@ -38,13 +38,20 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
         transforms: steps between features and classifier, "sqrt,l2"; None for the recipe's, or to
             choose.
         recipe: a named combination of settings.
-        units: of the hidden layers of a head that is trained, "512,256"; this and what follows up
-            to `budget` is for strategies that train, None for the recipe's.
-        dropout: share of what reaches each layer of that head that is dropped.
+        unfreeze: of fine-tuning, the lowest block of the network that is trained, "last2", "all" or
+            "auto"; this and what follows up to `budget` is for strategies that train, None for the
+            recipe's.
+        cache: of fine-tuning, whether activations below are stored: "auto", "on" or "off".
+        train_views: what is shown of an image in training: "1", "auto", "auto-4".
+        augment: what is done to that, "mixup,erasing".
+        norms: batch normalisation, "frozen" or "adapt".
+        layer_decay: from each block of the network to the one below, the factor on the rate.
+        units: of the hidden layers of a frozen network's head, "512,256".
+        dropout: share of what reaches each layer of the head that is dropped.
         epochs: times that every image is seen, at most.
         batch_size: images a step.
         optimizer: "sgd" or "adamw".
-        learning_rate: its peak.
+        learning_rate: its peak, or "auto".
         weight_decay: a share of the learning rate.
         balance: of classes of unequal size: "none", "weights" or "sampling".
         patience: epochs without improvement on images held back that end it; 0 for never.
@@ -76,12 +83,18 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
         classifier: str | None = None,
         transforms: str | None = None,
         recipe: str | None = None,
+        unfreeze: str | None = None,
+        cache: str | None = None,
+        train_views: str | None = None,
+        augment: str | None = None,
+        norms: str | None = None,
+        layer_decay: float | None = None,
         units: str | None = None,
         dropout: float | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
         optimizer: str | None = None,
-        learning_rate: float | None = None,
+        learning_rate: float | str | None = None,
         weight_decay: float | None = None,
         balance: str | None = None,
         patience: int | None = None,
@@ -100,6 +113,12 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
         self.classifier = classifier
         self.transforms = transforms
         self.recipe = recipe
+        self.unfreeze = unfreeze
+        self.cache = cache
+        self.train_views = train_views
+        self.augment = augment
+        self.norms = norms
+        self.layer_decay = layer_decay
         self.units = units
         self.dropout = dropout
         self.epochs = epochs

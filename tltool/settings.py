@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from tltool._presets import backbone_names, recipe, recipe_names, views
+from tltool._presets import backbone_names, recipe, recipe_names, views, views_for
 from tltool._validation import TltoolError, check_int, check_option, nearest
 from tltool.backbones import Backbone, WeightsMissingError, backbones_with, of_any_backbone
 from tltool.data import TableColumns, check_shares
@@ -17,11 +17,14 @@ from tltool.linear import check_transforms
 from tltool.strategies import (
     CLASSIFIER_OPTIONS,
     STRATEGIES,
+    FineTune,
+    FromScratch,
     FrozenHead,
     OffTheShelf,
     Strategy,
 )
 from tltool.training import TrainingPlan
+from tltool.training.augmentation import check_augmentations
 
 __all__ = ["AdaptSettings"]
 
@@ -32,20 +35,37 @@ _PREFERRED_BACKBONES = ("resnet50", "mobilenet-0.25")
 _EMBEDDED_BACKBONE = "cifar-resnet20"
 
 
-# Settings of the one strategy that trains nothing, and of those that do.
-_OF_OFF_THE_SHELF = ("classifier", "transforms")
-_OF_TRAINING = (
-    "units",
-    "dropout",
-    "epochs",
-    "batch_size",
-    "optimizer",
-    "learning_rate",
-    "weight_decay",
-    "balance",
-    "patience",
-    "budget",
-)
+# The strategies that a setting is for, where it is not for all.
+_TRAINING = (FrozenHead.name, FineTune.name, FromScratch.name)
+_NETWORK_TRAINING = (FineTune.name, FromScratch.name)
+_ONLY_FOR = {
+    "classifier": (OffTheShelf.name, FineTune.name),
+    "transforms": (OffTheShelf.name,),
+    "units": (FrozenHead.name,),
+    "unfreeze": (FineTune.name,),
+    "cache": (FineTune.name,),
+    "norms": _NETWORK_TRAINING,
+    "layer_decay": _NETWORK_TRAINING,
+    **dict.fromkeys(
+        (
+            "train_views",
+            "augment",
+            "dropout",
+            "epochs",
+            "batch_size",
+            "optimizer",
+            "learning_rate",
+            "weight_decay",
+            "balance",
+            "patience",
+            "budget",
+        ),
+        _TRAINING,
+    ),
+}
+
+# Of these, those that are no part of a `TrainingPlan`, or called differently there.
+_NOT_OF_PLAN = ("classifier", "transforms", "unfreeze", "cache", "train_views", "budget")
 
 
 @dataclass(frozen=True)
@@ -60,21 +80,33 @@ class AdaptSettings:
         input_size: height and width in pixels of what the network is given, `160` or `160x224`;
             None for the backbone's own.
         views: which pictures of an image the network is shown: "1", "2", "10", "12" or
-            "augmented-k"; None for the recipe's, else the whole image alone.
+            "augmented-k", or "auto" by the size of the input; None for the recipe's, else the whole
+            image alone.
         classifier: "lda", "ridge", "logistic-regression", "svm", or "auto" to choose by
-            cross-validation; None for the recipe's, else "auto".
+            cross-validation; None for the recipe's, else "auto". Fine-tuning begins with it; "lda"
+            where nothing is said.
         transforms: steps between features and classifier, such as "sqrt,l2", or "none"; None for
             the recipe's, else to choose by cross-validation.
         recipe: a named combination of settings; what is set beside it wins.
-        strategy: how to adapt, "off-the-shelf" or "frozen-head"; None for the recipe's, else
-            "off-the-shelf".
-        units: of the hidden layers of a head that is trained, "512" or "512,256"; "none" for a
-            linear one. This and what follows is for strategies that train, None for the recipe's.
-        dropout: share of what reaches each layer of that head that is dropped.
+        strategy: how to adapt, "off-the-shelf", "frozen-head", "fine-tune" or "from-scratch"; None
+            for the recipe's, else "off-the-shelf".
+        unfreeze: of fine-tuning, the lowest block that is trained; "last2" for the last two, "all",
+            or "auto". This and what follows up to `budget` is for strategies that train; None for
+            the recipe's.
+        cache: of fine-tuning, whether activations at the freeze boundary are stored: "auto", "on"
+            or "off".
+        train_views: what is shown of an image in training, see `tltool._presets.training_views`.
+        augment: what is done to that, "mixup,erasing"; see `presets/augmentations/`.
+        norms: batch normalisation, "frozen" or "adapt".
+        layer_decay: from each block of the network to the one below, the factor on the learning
+            rate.
+        units: of the hidden layers of a frozen network's head, "512" or "512,256"; "none" for a
+            linear one.
+        dropout: share of what reaches each layer of the head that is dropped.
         epochs: times that every image is seen, at most.
         batch_size: images a step.
         optimizer: "sgd" or "adamw".
-        learning_rate: its peak.
+        learning_rate: its peak, or "auto" for what a range test finds.
         weight_decay: a share of the learning rate.
         balance: of classes of unequal size: "none", "weights" or "sampling".
         patience: epochs without improvement on the validation images that end it; 0 for never.
@@ -102,12 +134,18 @@ class AdaptSettings:
     transforms: str | None = None
     recipe: str | None = None
     strategy: str | None = None
+    unfreeze: str | None = None
+    cache: str | None = None
+    train_views: str | None = None
+    augment: str | None = None
+    norms: str | None = None
+    layer_decay: float | None = None
     units: str | None = None
     dropout: float | None = None
     epochs: int | None = None
     batch_size: int | None = None
     optimizer: str | None = None
-    learning_rate: float | None = None
+    learning_rate: float | str | None = None
     weight_decay: float | None = None
     balance: str | None = None
     patience: int | None = None
@@ -135,33 +173,49 @@ class AdaptSettings:
             )
         self._refuse_foreign(strategy)
         object.__setattr__(self, "strategy", strategy)
-        names = ("tap", "views", *(_OF_OFF_THE_SHELF if strategy == OffTheShelf.name else ()))
+        names = ["backbone", "tap", "views"]
+        names += [n for n in ("classifier", "transforms") if strategy in _ONLY_FOR[n]]
         for chosen in (named, recipe(strategy) if strategy in recipe_names() else None):
             for name in names if chosen else ():
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, getattr(chosen, name))
-        object.__setattr__(self, "views", views("1" if self.views is None else self.views).name)
-        if strategy == OffTheShelf.name:
-            object.__setattr__(self, "classifier", self.classifier or "auto")
+        self._check_views(strategy)
+        if strategy == FromScratch.name:
+            if self.weights not in (None, "none"):
+                raise TltoolError(
+                    f"--weights {self.weights}: --strategy from-scratch takes random ones; "
+                    "so leave it out, or take fine-tune."
+                )
+            object.__setattr__(self, "weights", "none")
+        if strategy in _ONLY_FOR["classifier"]:
+            usual = "auto" if strategy == OffTheShelf.name else "lda"
+            object.__setattr__(self, "classifier", self.classifier or usual)
             check_option("--classifier", str(self.classifier), CLASSIFIER_OPTIONS)
-            if self.transforms is not None:
-                check_transforms(self.transforms)
-        else:
-            self.make_strategy()
+        if self.transforms is not None:
+            check_transforms(self.transforms)
+        self.make_strategy()
         check_option("--engine", self.engine, ENGINES)
         check_option("--precision", self.precision, PRECISIONS)
         check_option("--bad-images", self.bad_images, ("skip", "fail"))
         check_shares(self.test, self.val)
         object.__setattr__(self, "seed", check_int("--seed", self.seed, low=0, high=2**32 - 1))
 
+    def _check_views(self, strategy: str) -> None:
+        """Random views are for training; where that is not their only use they say which others."""
+        shown = "1" if self.views is None else str(self.views)
+        if shown != "auto":
+            found = views(shown)
+            if found.random and strategy in _TRAINING:
+                object.__setattr__(self, "train_views", self.train_views or found.name)
+                shown = found.predict
+        object.__setattr__(self, "views", shown)
+
     def _refuse_foreign(self, strategy: str) -> None:
         """Options of another strategy would do nothing."""
-        trains = strategy != OffTheShelf.name
-        for name in _OF_OFF_THE_SHELF if trains else _OF_TRAINING:
-            if getattr(self, name) is not None:
-                others = [s for s in STRATEGIES if (s != OffTheShelf.name) != trains]
+        for name, strategies in _ONLY_FOR.items():
+            if getattr(self, name) is not None and strategy not in strategies:
                 raise TltoolError(
-                    f"--{name.replace('_', '-')} is for --strategy {' or '.join(others)}; with "
+                    f"--{name.replace('_', '-')} is for --strategy {' or '.join(strategies)}; with "
                     f"{strategy} it would do nothing, so leave it out."
                 )
 
@@ -189,7 +243,7 @@ class AdaptSettings:
         """The backbone asked for, or the best whose weights can be had; says so in `warnings`."""
         layers: dict[str, Any] = {"taps": self.tap, "input_size": self.input_size}
         if self.backbone is not None:
-            if self.weights == "none":
+            if self.weights == "none" and self.strategy != FromScratch.name:
                 warnings.append(
                     "The weights are random: figures tell what the bare network is worth."
                 )
@@ -235,7 +289,8 @@ class AdaptSettings:
             backbone = self.make_backbone(warnings)
             for warning in warnings:
                 _log.warning(warning)
-        return FeatureSource(backbone, store, self.engine, self.precision, views(str(self.views)))
+        shown = views_for(str(self.views), backbone.input_size)
+        return FeatureSource(backbone, store, self.engine, self.precision, shown)
 
     def make_strategy(self) -> Strategy:
         """The strategy with its own settings."""
@@ -244,11 +299,21 @@ class AdaptSettings:
         card = dict(recipe(str(self.strategy)).training)
         if self.recipe is not None:
             card |= recipe(self.recipe).training
-        given = {name: getattr(self, name) for name in _OF_TRAINING if name != "budget"}
+        of_plan = (n for n, strategies in _ONLY_FOR.items() if self.strategy in strategies)
+        given = {name: getattr(self, name) for name in of_plan if name not in _NOT_OF_PLAN}
+        given["views"] = self.train_views
         if self.units is not None:
             given["units"] = _units(self.units)
+        if self.augment is not None:
+            given["augment"] = check_augmentations(self.augment)
         plan = TrainingPlan.of(card, **given)
-        return FrozenHead(plan, None if self.budget is None else _seconds(self.budget))
+        budget = None if self.budget is None else _seconds(self.budget)
+        if self.strategy == FrozenHead.name:
+            return FrozenHead(plan, budget)
+        if self.strategy == FromScratch.name:
+            return FromScratch(plan, budget)
+        unfreeze, cache = self.unfreeze or "auto", self.cache or "auto"
+        return FineTune(plan, budget, unfreeze, cache, str(self.classifier))
 
     @property
     def columns(self) -> TableColumns:

@@ -144,14 +144,11 @@ def adapt(
         if force:  # what was trained before has no part in it
             Checkpoints.of_run(folder).remove()
         writer.update({"begun": _begun(data, chosen, store)})
+        strategy = chosen.make_strategy()
         with clock.phase("extract"):
-            source.for_prediction().features(dataset.examples)
-            if source.views.random:
-                source.features(dataset.of("train", "val"))
+            strategy.extract(source, dataset)
         with clock.phase("fit"):
-            fitted = chosen.make_strategy().fit(
-                source, dataset, seed=chosen.seed, folder=writer.folder
-            )
+            fitted = strategy.fit(source, dataset, seed=chosen.seed, folder=writer.folder)
             warnings.extend(fitted.notes)
         with clock.phase("evaluate"):
             probabilities, evaluation = _test(fitted, source, dataset, chosen.seed)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,8 +16,9 @@ from tltool._presets import BackbonePreset, backbone_preset
 from tltool._validation import TltoolError
 from tltool.backbones.build import PREPROCESSING, build_network
 from tltool.backbones.layers import layer_table
-from tltool.backbones.pooling import mirror_order, pool, width
+from tltool.backbones.pooling import mirror_order, width
 from tltool.backbones.taps import Tap, TapPart, parse_taps
+from tltool.backbones.twins import activations, pooled_features
 from tltool.backbones.weight_files import read_weights
 from tltool.backbones.weights import Weights, find_weights
 
@@ -80,6 +82,48 @@ class Backbone:
             )
         self._with_head = head is not None
         self.weights: Weights = find_weights(self.preset, weights, seed, head=self._with_head)
+        self._derived: dict[str, Backbone] = {}
+
+    def with_weights(self, arrays: Sequence[np.ndarray], source: str) -> Backbone:
+        """The same network with other weights.
+
+        Args:
+            arrays: as `network.get_weights()` gives them, in its order.
+            source: where they come from, in words.
+        """
+        digest = hashlib.sha256()
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array).tobytes())
+        known = digest.hexdigest()
+        if known not in self._derived:
+            other = self._copied()
+            other.weights = Weights(None, source, lambda: known, arrays=tuple(arrays))
+            self._derived[known] = other
+        return self._derived[known]
+
+    def tapping(self, taps: str) -> Backbone:
+        """The same network with other feature layers, outside its classification layers.
+
+        Raises:
+            TltoolError: an unknown layer or pooling.
+        """
+        other = self._copied()
+        other.taps = parse_taps(self.preset, taps, self._kinds_of_layers)
+        other.__dict__.update(network=self.network)
+        return other
+
+    def _copied(self) -> Backbone:
+        """One that has built nothing yet."""
+        other = copy.copy(self)
+        other._derived = {}
+        for name in ("network", "model"):
+            other.__dict__.pop(name, None)
+        return other
+
+    @property
+    def built_classes(self) -> int | None:
+        """Outputs of the classification layers, where the network is built with them."""
+        return self.preset.classes if self._with_head else None
 
     @property
     def definition(self) -> str:
@@ -122,8 +166,9 @@ class Backbone:
 
         if self.weights.seed is not None:
             keras.utils.set_random_seed(self.weights.seed)
-        classes = self.preset.classes if self._with_head else None
-        network = build_network(self.preset, self.input_size, classes)
+        network = build_network(self.preset, self.input_size, self.built_classes)
+        if self.weights.arrays is not None:
+            network.set_weights(self.weights.arrays)
         if self.weights.path is not None:
             read_weights(network, self.preset, self.weights.path)
             self.weights.refuse_changed()
@@ -134,8 +179,7 @@ class Backbone:
         """From raw pixels to the features of some parts, side by side."""
         keras = import_keras()
 
-        pooled = [self._pooled(part) for part in parts]
-        features = pooled[0] if len(pooled) == 1 else keras.layers.Concatenate(name="taps")(pooled)
+        features = pooled_features(self.network, parts)
         name = self.preset.name.replace(".", "_").replace("-", "_")
         model = keras.Model(self.network.input, features, name=name)
         model.trainable = False
@@ -150,16 +194,10 @@ class Backbone:
         """Which of a mirror image's features stands for each of the image's own, `(d,)`."""
         orders, start = [], 0
         for part in parts:
-            orders.append(start + mirror_order(self._activations(part).shape[1:], part.pooling))
+            shape = activations(self.network, part.layer).shape[1:]
+            orders.append(start + mirror_order(shape, part.pooling))
             start += len(orders[-1])
         return np.concatenate(orders)
-
-    def _pooled(self, part: TapPart) -> Any:
-        return pool(self._activations(part), part.pooling, f"{part.layer}_{part.pooling}")
-
-    def _activations(self, part: TapPart) -> Any:
-        (activations,) = (o.output for o in self.network.operations if o.name == part.layer)
-        return activations
 
     def _kinds_of_layers(self) -> dict[str, tuple[bool, bool]]:
         """Of every layer, whether it gives vectors and whether it is a classification layer."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from tltool._keras import import_keras
 from tltool.backbones.backbone import Backbone
-from tltool.backbones.build import build_network
+from tltool.backbones.twins import twin
 
 if TYPE_CHECKING:
     import keras
@@ -61,11 +61,7 @@ def moments_model(backbone: Backbone) -> keras.Model:
     """
     keras = import_keras()
 
-    network = build_network(backbone.preset, backbone.input_size, dtype="float32")
-    own = [layer for layer in backbone.network.layers if layer.weights]
-    twins = [layer for layer in network.layers if layer.weights]
-    for twin, layer in zip(twins, own, strict=False):  # classification layers come last
-        twin.set_weights(layer.get_weights())
+    network = twin(backbone)
     inputs = [norm.input for norm in _norms(network)]
     means = [keras.ops.mean(x, axis=(1, 2)) for x in inputs]
     variances = [keras.ops.var(x, axis=(1, 2)) for x in inputs]

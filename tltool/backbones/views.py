@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 
 from tltool._keras import import_keras
-from tltool._presets import Views
+from tltool._presets import RandomCrops, Views
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["RANDOM_VERSION", "random_views", "views_model"]
+__all__ = ["RANDOM_VERSION", "random_view", "random_views", "views_model"]
 
 # Part of the key of stored features: raise it when any pixel of any random view may change.
 RANDOM_VERSION = 1
@@ -120,17 +120,36 @@ def random_views(
     crops = views.random
     if crops is None:
         raise ValueError(f"views {views.name!r} are not random")
+    return np.stack([random_view(image, crops, size, content, i) for i in range(views.count)])
+
+
+def random_view(
+    image: Image.Image, how: RandomCrops, size: tuple[int, int], content: bytes, number: int
+) -> np.ndarray:
+    """One of those: `(*size, 3)`, uint8; there are as many as there are numbers."""
     height, width = size
-    result = np.empty((views.count, height, width, 3), np.uint8)
-    for number in range(views.count):
-        digest = hashlib.sha256(b"%d:%d:" % (RANDOM_VERSION, number) + content).digest()
-        draw = np.random.default_rng(np.frombuffer(digest, np.uint32))
-        side = np.sqrt(draw.uniform(*crops.area))
-        shape = np.exp(0.5 * draw.uniform(*np.log(crops.ratio)))
+    digest = hashlib.sha256(b"%d:%d:" % (RANDOM_VERSION, number) + content).digest()
+    draw = np.random.default_rng(np.frombuffer(digest, np.uint32))
+    if how.shift:
+        picture = _resized(image, size)
+        pads = [round(side * how.shift) for side in size]
+        picture = np.pad(picture, [(pad, pad) for pad in pads] + [(0, 0)], "reflect")
+        top, left = (int(draw.integers(0, 2 * pad + 1)) for pad in pads)
+        picture = picture[top : top + height, left : left + width]
+    else:
+        side = np.sqrt(draw.uniform(*how.area))
+        shape = np.exp(0.5 * draw.uniform(*np.log(how.ratio)))
         across, down = min(1.0, side * shape), min(1.0, side / shape)
         left, top = draw.uniform(0, 1 - across), draw.uniform(0, 1 - down)
         box = (left, top, left + across, top + down)
         box = tuple(edge * length for edge, length in zip(box, image.size * 2, strict=True))
         picture = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box))
-        result[number] = picture[:, ::-1] if draw.random() < crops.mirrored else picture
-    return result
+    return picture[:, ::-1] if draw.random() < how.mirrored else picture
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """As `data.canvas` does."""
+    height, width = size
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)

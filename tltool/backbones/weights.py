@@ -7,11 +7,12 @@ import hashlib
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import platformdirs
 
 from tltool._files import sha256_of
@@ -51,12 +52,13 @@ class Weights:
     """One set of weights.
 
     Args:
-        path: the file; None for random ones.
+        path: the file; None for random ones, or those in memory.
         source: where it was found, in words.
         digest: gives `hash`, or waits until it is known.
         seed: of random weights; None for a file.
         published: whether they are those that the preset describes.
         stamp: what tells whether the file was written to since it was hashed.
+        arrays: the weights themselves, in Keras's order, where they are in no file.
     """
 
     path: Path | None
@@ -65,6 +67,7 @@ class Weights:
     seed: int | None = None
     published: bool = False
     stamp: tuple[int, ...] = ()
+    arrays: Sequence[np.ndarray] | None = None
 
     @property
     def hash(self) -> str:

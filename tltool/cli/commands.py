@@ -96,21 +96,62 @@ def adapt(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="off-the-shelf (a linear classifier on features) or frozen-head (a trained head "
-            "on features). Default: the recipe's, or off-the-shelf.",
+            help="off-the-shelf (a linear classifier on features), frozen-head (a trained head "
+            "on features), fine-tune (upper layers trained, too) or from-scratch (random weights). "
+            "Default: the recipe's, or off-the-shelf.",
+        ),
+    ] = None,
+    unfreeze: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BLOCK",
+            help="Fine-tuning: the lowest block to train (tltool backbones NAME lists them), "
+            "last2, all, or auto. Default: auto.",
+        ),
+    ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Fine-tuning: store what the frozen blocks give: auto, on or off. Default: auto.",
+        ),
+    ] = None,
+    train_views: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Training: what is shown of an image: 1 (all of it), auto (a random view each "
+            "epoch) or auto-4 (one of four). This and what follows up to --budget is for "
+            "strategies that train; default: the recipe's.",
+        ),
+    ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Training: what is done to that: mixup, cutmix, randaugment, erasing, "
+            "colour-jitter, rotation (several with commas), or none.",
+        ),
+    ] = None,
+    norms: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Training: batch normalisation, frozen or adapt."),
+    ] = None,
+    layer_decay: Annotated[
+        float | None,
+        typer.Option(
+            metavar="FACTOR", help="Training: on the learning rate, from block to block downwards."
         ),
     ] = None,
     units: Annotated[
         str | None,
         typer.Option(
-            metavar="NUMBERS",
-            help="Training: hidden layers of the head, such as 512,256, or none. This and what "
-            "follows up to --budget is for frozen-head; default: the recipe's.",
+            metavar="NUMBERS", help="Frozen head: its hidden layers, such as 512,256, or none."
         ),
     ] = None,
     dropout: Annotated[
         float | None,
-        typer.Option(metavar="FRACTION", help="Training: of what reaches each of those layers."),
+        typer.Option(metavar="FRACTION", help="Training: of what reaches each layer of the head."),
     ] = None,
     epochs: Annotated[
         int | None,
@@ -124,7 +165,8 @@ def adapt(
         typer.Option(metavar="NAME", help="Training: sgd (Nesterov momentum 0.9) or adamw."),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(metavar="RATE", help="Training: the highest.")
+        str | None,
+        typer.Option(metavar="RATE", help="Training: the highest, or auto to find it by a test."),
     ] = None,
     weight_decay: Annotated[
         float | None,
@@ -196,6 +238,12 @@ def adapt(
         transforms=transforms,
         recipe=recipe,
         strategy=strategy,
+        unfreeze=unfreeze,
+        cache=cache,
+        train_views=train_views,
+        augment=augment,
+        norms=norms,
+        layer_decay=layer_decay,
         units=units,
         dropout=dropout,
         epochs=epochs,

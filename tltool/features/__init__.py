@@ -9,18 +9,21 @@ from tltool.features.extraction import (
     checked_bytes,
     feature_space,
 )
+from tltool.features.pictures import DrawnPictures, StoredActivations
 from tltool.features.store import FeatureStore, Space, StoreInfo, shared_store
 
 __all__ = [
     "ENGINES",
     "PRECISIONS",
     "CanvasBatch",
+    "DrawnPictures",
     "Engine",
     "FeatureSource",
     "FeatureStore",
     "Features",
     "Space",
     "StoreInfo",
+    "StoredActivations",
     "canvas_batches",
     "checked_bytes",
     "choose_engine",

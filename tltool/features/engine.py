@@ -57,7 +57,7 @@ def choose_engine(engine: str) -> str:
 
 def make_engine(
     name: str,
-    key: str,
+    key: str | None,
     build: Callable[[], keras.Model],
     precision: str = "float32",
     *,
@@ -68,6 +68,7 @@ def make_engine(
     Args:
         name: "keras" or "openvino".
         key: tells the network and its weights from all others; names the compiled copy on disk.
+            None to keep none.
         build: makes the network; not called where a compiled copy is on disk.
         precision: "float32" or "bfloat16".
         fall_back: take Keras where OpenVINO cannot run this network (in float32, where the two
@@ -88,7 +89,9 @@ def make_engine(
     except (ImportError, RuntimeError) as error:
         if not fall_back or precision != "float32":
             raise
-        _log.warning("OpenVINO cannot run %s (%s); Keras does, more slowly.", key, _brief(error))
+        _log.warning(
+            "OpenVINO cannot run %s (%s); Keras does, more slowly.", key or "this", _brief(error)
+        )
         return make_engine("keras", key, build, precision)
 
 

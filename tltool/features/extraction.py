@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -131,10 +131,18 @@ class FeatureSource:
 
     def for_prediction(self) -> FeatureSource:
         """The same with views that follow from the image alone, where these are random."""
-        if not self.views.random:
-            return self
-        engine = "auto" if self.falls_back else self.engine
-        return replace(self, engine=engine, views=views(self.views.predict))
+        return self.showing(views(self.views.predict)) if self.views.random else self
+
+    def showing(self, shown: Views) -> FeatureSource:
+        """The same with other views."""
+        return self._with(views=shown)
+
+    def of_backbone(self, backbone: Backbone) -> FeatureSource:
+        """The same of another backbone."""
+        return self._with(backbone=backbone)
+
+    def _with(self, **changed: Any) -> FeatureSource:
+        return replace(self, engine="auto" if self.falls_back else self.engine, **changed)
 
     def model(self) -> keras.Model:
         """From canvases `(n, *canvas_size, 3)`, uint8, to features `(n, d)`, float32.
@@ -175,6 +183,10 @@ class FeatureSource:
         found, _ = self._all_parts(examples, lambda space: self.store.read(space, hashes))
         shape = (len(examples), self.views.count, -1)
         return np.concatenate([part.reshape(shape) for part in found], axis=2)
+
+    def extract(self, examples: Sequence[Example]) -> None:
+        """Store the features of images, every view apart; otherwise as `features`."""
+        self._all_parts(examples, lambda space: np.empty((0, 0), np.float32))
 
     def of_canvases(self, pixels: np.ndarray) -> np.ndarray:
         """Features `(n, d)`, float32, of canvases `(n, *canvas_size, 3)`, uint8; none is stored."""
@@ -258,7 +270,7 @@ class FeatureSource:
         shown = "" if plain else f"-views{self.views.name}"
         made = make_engine(
             self.engine,
-            f"{self.backbone.key}-{taps}{shown}",
+            f"{self.backbone.key}-{taps}{shown}" if self.backbone.weights.path else None,
             lambda: self.backbone.model_of(parts) if plain else self._network(parts),
             self.precision,
             fall_back=self.falls_back,

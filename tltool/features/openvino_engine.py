@@ -33,7 +33,7 @@ class OpenVINOEngine:
     needs TensorFlow; a cache that cannot be written is done without.
 
     Args:
-        key: tells the network and its weights from all others.
+        key: tells the network and its weights from all others; None to keep no copy.
         build: makes the Keras model, from uint8 pixels to float32 `(n, d)`.
         precision: "float32" or "bfloat16".
     """
@@ -41,15 +41,17 @@ class OpenVINOEngine:
     name = "openvino"
 
     def __init__(
-        self, key: str, build: Callable[[], keras.Model], precision: str = "float32"
+        self, key: str | None, build: Callable[[], keras.Model], precision: str = "float32"
     ) -> None:
         openvino = _import_openvino()
         core = openvino.Core()
-        folder = cache_folder() / "openvino" / f"{key}-{openvino.__version__.split('-')[0]}"
-        network = _read(core, folder)
+        version = openvino.__version__.split("-")[0]
+        folder = None if key is None else cache_folder() / "openvino" / f"{key}-{version}"
+        network = None if folder is None else _read(core, folder)
         if network is None:
             network = _convert(openvino, build())
-            _keep(openvino, network, folder)
+            if folder is not None:
+                _keep(openvino, network, folder)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],

@@ -35,14 +35,16 @@ class Chart:
         title: what is drawn.
         lines: one for the training images, one for the validation images if there are any.
         marks: heights in pixels and values of the horizontal lines.
-        epochs: how many there are.
+        first: number of the first epoch; 0 where it began with what was good for something.
+        last: number of the last one.
         best: where the best one is, in pixels.
     """
 
     title: str
     lines: tuple[Line, ...]
     marks: tuple[tuple[float, str], ...]
-    epochs: int
+    first: int
+    last: int
     best: float
 
 
@@ -51,7 +53,7 @@ def training_charts(history: Sequence[Mapping[str, Any]], best: int) -> list[Cha
 
     Args:
         history: a mapping an epoch, as in `history.csv`.
-        best: number of the epoch that was kept, from 1.
+        best: number of the epoch that was kept.
     """
     if len(history) < 2:
         return []
@@ -59,25 +61,32 @@ def training_charts(history: Sequence[Mapping[str, Any]], best: int) -> list[Cha
 
 
 def _chart(title: str, history: Sequence[Mapping[str, Any]], name: str, best: int) -> Chart:
-    series = [("training", "train", [float(row[name]) for row in history])]
-    if history[0][f"val_{name}"] is not None:
-        series.append(("validation", "val", [float(row[f"val_{name}"]) for row in history]))
-    values = [value for _, _, numbers in series for value in numbers]
+    series = [
+        (
+            what,
+            kind,
+            [(int(row["epoch"]), float(row[key])) for row in history if row[key] is not None],
+        )
+        for what, kind, key in (("training", "train", name), ("validation", "val", f"val_{name}"))
+    ]
+    values = [value for _, _, points in series for _, value in points]
     low, high = min(values), max(values)
     low, high = (0.0, high) if name == "loss" else (low, 1.0)
     extent = max(high - low, 1e-9)
+    first, last = int(history[0]["epoch"]), int(history[-1]["epoch"])
 
-    def across(i: int) -> float:
-        return round(_WIDTH * i / (len(history) - 1), 1)
+    def across(epoch: int) -> float:
+        return round(_WIDTH * (epoch - first) / (last - first), 1)
 
     def down(value: float) -> float:
         return round(_HEIGHT * (high - value) / extent, 1)
 
     lines = tuple(
-        Line(what, kind, " ".join(f"{across(i)},{down(v)}" for i, v in enumerate(numbers)))
-        for what, kind, numbers in series
+        Line(what, kind, " ".join(f"{across(epoch)},{down(value)}" for epoch, value in points))
+        for what, kind, points in series
+        if points
     )
     marks = tuple(
         (down(low + extent * part / 2), f"{low + extent * part / 2:.2f}") for part in range(3)
     )
-    return Chart(title, lines, marks, len(history), across(best - 1))
+    return Chart(title, lines, marks, first, last, across(best))

@@ -1,14 +1,20 @@
 """The ways to adapt a backbone to a data set, behind one contract."""
 
+from tltool.strategies.cutting import CACHES
+from tltool.strategies.fine_tune import FineTune
+from tltool.strategies.from_scratch import FromScratch
 from tltool.strategies.frozen_head import FrozenHead
 from tltool.strategies.off_the_shelf import CLASSIFIER_OPTIONS, PENALTIES, OffTheShelf
 from tltool.strategies.strategy import FittedClassifier, Strategy
 
 __all__ = [
+    "CACHES",
     "CLASSIFIER_OPTIONS",
     "PENALTIES",
     "STRATEGIES",
+    "FineTune",
     "FittedClassifier",
+    "FromScratch",
     "FrozenHead",
     "OffTheShelf",
     "Strategy",
@@ -17,4 +23,6 @@ __all__ = [
 STRATEGIES: dict[str, type[Strategy]] = {
     "off-the-shelf": OffTheShelf,
     "frozen-head": FrozenHead,
+    "fine-tune": FineTune,
+    "from-scratch": FromScratch,
 }

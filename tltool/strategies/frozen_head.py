@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tltool._presets import training_views
 from tltool._validation import TltoolError
-from tltool.data import Dataset, Example
+from tltool.data import Dataset
 from tltool.features import FeatureSource
-from tltool.linear.calibration import fit_temperature
 from tltool.linear.transforms import standardisation
-from tltool.strategies.examples import constant_features, split_off, weighty
+from tltool.strategies.examples import constant_features
+from tltool.strategies.lesson import Lesson, source_facts, training_in_words
 from tltool.strategies.network_head import folded, head_network
 from tltool.strategies.strategy import FeatureFit, FittedClassifier
-from tltool.training import ArrayBatches, Checkpoints, Trainer, TrainingPlan, train
-from tltool.training.loop import Validation
-
-if TYPE_CHECKING:
-    pass
+from tltool.training import HeldPictures, Trainer, TrainingPlan
 
 __all__ = ["FrozenHead"]
 
@@ -48,6 +42,13 @@ class FrozenHead:
         self.plan = plan or TrainingPlan()
         self.budget = budget
 
+    def extract(self, source: FeatureSource, dataset: Dataset) -> None:
+        """See `Strategy.extract`."""
+        source.for_prediction().extract(dataset.examples)
+        drawn = self._drawn(source)
+        if drawn is not None:
+            drawn.extract(dataset.of("train", "val"))
+
     def fit(
         self,
         source: FeatureSource,
@@ -58,64 +59,51 @@ class FrozenHead:
         folder: Path | None = None,
     ) -> FittedClassifier:
         """See `Strategy.fit`."""
-        examples, weights = weighty(dataset.of("train", "val"), weights)
-        fitting, judging, notes = split_off(examples, seed)
-        predicting = source.for_prediction()
-        features = predicting.features(examples)
-        notes += constant_features(features, source)
-        plan, more = _fitting_batch(self.plan, len(fitting))
-        notes += more
+        lesson = Lesson.of(dataset, weights, self.plan, seed)
+        predicting, drawn = source.for_prediction(), self._drawn(source)
+        features = predicting.features([*lesson.fitting, *lesson.judging])
+        notes = [*lesson.notes, *constant_features(features, source)]
         for note in notes:
             _log.warning(note)
 
-        shown = features.values[fitting][:, None]
-        if source.views.random:
-            drawn = source.each_view([examples[i] for i in fitting])
-            shown = np.concatenate([shown, drawn], axis=1)
+        shown = features.values[: len(lesson.fitting)][:, None]
+        if drawn is not None:
+            shown = np.concatenate([shown, drawn.each_view(lesson.fitting)], axis=1)
         step = standardisation(shown.reshape(-1, shown.shape[-1]))
         shown = step.apply(shown.reshape(-1, shown.shape[-1])).reshape(shown.shape)
-        targets, n_classes = dataset.targets(examples), len(dataset.labels)
-        image_weights = np.ones(len(examples)) if weights is None else weights
-        batches = ArrayBatches(
-            shown,
-            targets[fitting],
-            n_classes,
-            image_weights[fitting] / image_weights[fitting].mean(),
-            plan,
-            seed,
+        judged = HeldPictures(step.apply(features.values[len(lesson.fitting) :])[:, None])
+        validation = lesson.validation(judged)
+        network = head_network(sum(features.widths), len(dataset.labels), lesson.plan, seed)
+        trainer = Trainer(network, lesson.plan)
+        history = lesson.train(
+            trainer,
+            lesson.batches(HeldPictures(shown)),
+            validation,
+            source_facts(predicting),
+            folder=folder,
+            budget=self.budget,
         )
-        validation = None
-        if len(judging):
-            validation = Validation(step.apply(features.values[judging]), targets[judging])
-        network = head_network(shown.shape[-1], n_classes, plan, seed)
-        trainer = Trainer(network, plan)
-        checkpoints = None
-        if folder is not None:
-            key = _key(plan, source, examples, fitting, seed)
-            checkpoints = Checkpoints.of_run(folder, key)
-        history = train(
-            trainer, batches, validation, plan, checkpoints=checkpoints, budget=self.budget
-        )
-        temperature = 1.0
-        if validation is not None:
-            scores = trainer.scores(validation.inputs)
-            temperature = fit_temperature(scores, validation.targets, np.ones(len(scores)))
-        choices = {
-            "training": asdict(plan) | {"units": list(plan.units)},
-            "best_epoch": history.best,
-            "stopped": history.stopped,
-            "temperature": temperature,
-            "n_fitted": len(fitting),
-        }
-        if history.stopped and not history.early:
-            notes.append(f"Training ended after epoch {len(history.epochs)}: {history.stopped}.")
+        scores = trainer.scores(validation.inputs()) if validation else np.empty((0, 0))
+        temperature = lesson.temperature(scores)
         return _HeadFit(
             dataset.labels,
-            choices,
-            tuple(notes),
+            lesson.choices(history, lesson.plan, temperature),
+            (*notes, *lesson.stopped_in_words(history)),
             folded(network, step, temperature),
             history=tuple(asdict(epoch) for epoch in history.epochs),
         )
+
+    def _drawn(self, source: FeatureSource) -> FeatureSource | None:
+        """Where features of random views come from; None where there are none."""
+        shown = training_views(self.plan.views, source.backbone.input_size)
+        if not shown.random:
+            return None
+        if not shown.drawn:
+            raise TltoolError(
+                f"--train-views {self.plan.views}: a head is trained on stored features, so say of "
+                f"how many views, such as {self.plan.views}-8."
+            )
+        return source.showing(shown)
 
 
 class _HeadFit(FeatureFit):
@@ -123,45 +111,6 @@ class _HeadFit(FeatureFit):
 
     def described(self) -> list[tuple[str, str]]:
         """See `FittedClassifier`."""
-        plan = self.choices["training"]
-        layers = [f"{units} units" for units in plan["units"]]
-        rows = [
-            ("Head", ", ".join([*layers, "linear"])),
-            (
-                "Training",
-                f"{plan['optimizer']}, learning rate {plan['learning_rate']:g}, batches of "
-                f"{plan['batch_size']}; the best of {len(self.history)} epochs was number "
-                f"{self.choices['best_epoch']}",
-            ),
-            ("Temperature", f"{self.choices['temperature']:.3g}"),
-        ]
-        return rows
-
-
-def _fitting_batch(plan: TrainingPlan, n: int) -> tuple[TrainingPlan, list[str]]:
-    """The plan with a batch that there are images for, and what is to be said of it."""
-    if plan.batch_size <= n:
-        return plan, []
-    facts: dict[str, Any] = asdict(plan) | {"batch_size": n}
-    if n < 1:
-        raise TltoolError("There are no images to train on; give more, or lower --val.")
-    return TrainingPlan(**facts), [
-        f"A step takes all {n} training images, fewer than the {plan.batch_size} of --batch-size."
-    ]
-
-
-def _key(
-    plan: TrainingPlan,
-    source: FeatureSource,
-    examples: Sequence[Example],
-    fitting: np.ndarray,
-    seed: int,
-) -> str:
-    """Tells this training from all others."""
-    network = (source.backbone.key, *map(str, source.backbone.parts), source.views.name)
-    digest = hashlib.sha256(repr((plan, network, source.precision, seed)).encode())
-    learned = set(fitting.tolist())
-    for place, example in enumerate(examples):
-        part = b"train" if place in learned else b"val"
-        digest.update(b"%s %s %s\0" % (part, example.hash, example.label.encode()))
-    return digest.hexdigest()
+        layers = [f"{units} units" for units in self.choices["training"]["units"]]
+        head = ("Head", ", ".join([*layers, "linear"]))
+        return [head, *training_in_words(self.choices, len(self.history))]

@@ -10,6 +10,7 @@ import numpy as np
 
 from tltool._keras import import_keras
 from tltool.linear import LinearHead
+from tltool.linear.linear_head import softmax
 from tltool.linear.transforms import Affine
 from tltool.training import TrainingPlan
 
@@ -31,9 +32,13 @@ class NetworkHead:
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Probabilities `(n, k)`, float32, of features `(n, d)`, float32."""
+        return softmax(self.scores(features))
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Scores `(n, k)` before the softmax, of features `(n, d)`, float32."""
         for layer in self.layers[:-1]:
             features = np.maximum(layer.scores(features), 0.0)
-        return self.layers[-1].predict_proba(features)
+        return self.layers[-1].scores(features)
 
     def on(self, backbone: keras.Model) -> keras.Model:
         """A backbone with these layers as `Dense` ones, the last called `predictions`."""

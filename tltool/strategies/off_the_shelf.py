@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from tltool.linear import (
     CLASSIFIERS,
     Candidate,
     Choice,
+    Classifier,
     Problem,
     Scored,
     check_transforms,
@@ -27,10 +29,7 @@ from tltool.linear import (
 from tltool.metrics import wilson_interval
 from tltool.strategies.examples import constant_features, weighty
 from tltool.strategies.folds import stratified_folds
-from tltool.strategies.strategy import FeatureFit, FittedClassifier
-
-if TYPE_CHECKING:
-    pass
+from tltool.strategies.strategy import FeatureFit
 
 __all__ = ["CHAINS", "CLASSIFIER_OPTIONS", "PENALTIES", "OffTheShelf"]
 
@@ -62,6 +61,7 @@ class OffTheShelf:
         classifier: "lda", "ridge", "logistic-regression" or "svm"; "auto" to choose among them.
         transforms: steps between features and classifier, such as "sqrt,l2"; None to choose.
         folds: of the cross-validation; fewer where a class has fewer images.
+        chains: rows of steps to choose from where `transforms` is None.
 
     Raises:
         TltoolError: an unknown classifier or step.
@@ -77,11 +77,19 @@ class OffTheShelf:
         classifier: str = "auto",
         transforms: str | Sequence[str] | None = None,
         folds: int = 5,
+        chains: Sequence[tuple[str, ...]] = CHAINS,
     ) -> None:
         check_option("--classifier", classifier, CLASSIFIER_OPTIONS)
         self.classifiers = CLASSIFIERS if classifier == "auto" else (classifier,)
-        self.chains = CHAINS if transforms is None else (check_transforms(transforms),)
+        given = chains if transforms is None else [check_transforms(transforms)]
+        self.chains: tuple[tuple[str, ...], ...] = tuple(given)
         self.folds = folds
+
+    def extract(self, source: FeatureSource, dataset: Dataset) -> None:
+        """See `Strategy.extract`."""
+        source.for_prediction().extract(dataset.examples)
+        if source.views.random:
+            source.extract(dataset.of("train", "val"))
 
     def fit(
         self,
@@ -91,7 +99,7 @@ class OffTheShelf:
         seed: int,
         weights: np.ndarray | None = None,
         folder: Path | None = None,
-    ) -> FittedClassifier:
+    ) -> LinearFit:
         """See `Strategy.fit`."""
         examples, weights = weighty(dataset.of("train", "val"), weights)
         features = source.for_prediction().features(examples)
@@ -127,7 +135,7 @@ class OffTheShelf:
         for note in notes:
             _log.warning(note)
         classifier = fit_candidate(problem, candidate, choices["temperature"])
-        return _LinearFit(dataset.labels, choices, tuple(notes), classifier)
+        return LinearFit(dataset.labels, choices, tuple(notes), classifier)
 
     def _default(self) -> Candidate:
         """What is taken where there is nothing to choose by."""
@@ -135,8 +143,11 @@ class OffTheShelf:
         return Candidate(name, self.chains[0], _DEFAULTS[name])
 
 
-class _LinearFit(FeatureFit):
+@dataclass(frozen=True)
+class LinearFit(FeatureFit):
     """A linear classifier on features."""
+
+    classifier: Classifier
 
     def described(self) -> list[tuple[str, str]]:
         """See `FittedClassifier`."""

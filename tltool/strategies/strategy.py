@@ -58,6 +58,9 @@ class FittedClassifier(ABC):
 class FeatureClassifier(Protocol):
     """What tells classes from features: linear, or of several layers."""
 
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Scores `(n, k)` before the softmax, of features `(n, d)`, float32."""
+
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Probabilities `(n, k)`, float32, of features `(n, d)`, float32."""
 
@@ -84,6 +87,14 @@ class Strategy(Protocol):
     """A way to adapt a backbone; made with its own settings, all of which have defaults."""
 
     name: str
+
+    def extract(self, source: FeatureSource, dataset: Dataset) -> None:
+        """Compute and store what `fit` and predictions of all splits will read.
+
+        Args:
+            source: where features come from.
+            dataset: checked and split.
+        """
 
     def fit(
         self,

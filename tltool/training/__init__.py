@@ -1,9 +1,19 @@
 """Training by gradients: the plan, the step, the epochs, and what is kept of them."""
 
-from tltool.training.batches import ArrayBatches
+from tltool.training.batches import Batches, HeldPictures, Pictures
 from tltool.training.checkpoints import Checkpoints
-from tltool.training.loop import History, train
+from tltool.training.loop import History, Validation, train
 from tltool.training.plan import TrainingPlan
 from tltool.training.trainer import Trainer
 
-__all__ = ["ArrayBatches", "Checkpoints", "History", "Trainer", "TrainingPlan", "train"]
+__all__ = [
+    "Batches",
+    "Checkpoints",
+    "HeldPictures",
+    "History",
+    "Pictures",
+    "Trainer",
+    "TrainingPlan",
+    "Validation",
+    "train",
+]

@@ -2,38 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from tltool.training.plan import TrainingPlan
 
-__all__ = ["ArrayBatches", "Batch"]
+_T = TypeVar("_T")
+
+__all__ = ["Augment", "Batch", "Batches", "HeldPictures", "Pictures", "ahead"]
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Inputs `(m, ...)`, targets `(m, k)` that sum to 1, weights `(m,)`."""
 
+Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+"""From inputs and targets of a batch to those that are learned from; what it draws is drawn
+with the generator."""
+
+# Views that are drawn anew are numbered up to here.
+_MOST_VIEWS = 2**31
+
+# Batches that are made while the network learns from others.
+_AHEAD = 2
+
+
+class Pictures(Protocol):
+    """What a network is shown of images: pixels, activations or features."""
+
+    @property
+    def n_views(self) -> int:
+        """How many views there are of each; 0 if as many as there are numbers."""
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether to take some is quick."""
+
+    def take(self, rows: np.ndarray, views: np.ndarray) -> np.ndarray:
+        """Views of these numbers of images at these positions, `(m, ...)`."""
+
 
 @dataclass(frozen=True)
-class ArrayBatches:
-    """Batches of arrays, each epoch one of several views of each image.
+class HeldPictures:
+    """Those in memory.
 
     Args:
-        values: `(n, n_views, ...)`, float32.
-        targets: `(n,)`, class numbers.
-        n_classes: number of outputs.
-        weights: of the images, 1 in the mean.
-        plan: batch size, mixing and balance.
-        seed: of all that is drawn.
+        values: `(n, n_views, ...)`.
     """
 
     values: np.ndarray
+    at_hand = True
+
+    @property
+    def n_views(self) -> int:
+        """See `Pictures`."""
+        return int(self.values.shape[1])
+
+    def take(self, rows: np.ndarray, views: np.ndarray) -> np.ndarray:
+        """See `Pictures`."""
+        return np.asarray(self.values[rows, views])
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batches of images, each epoch one of several views of each image.
+
+    Args:
+        pictures: what is shown of the images.
+        targets: `(n,)`, class numbers.
+        n_classes: number of outputs.
+        weights: of the images, 1 in the mean.
+        plan: batch size and balance.
+        seed: of all that is drawn.
+        augment: what is done to a batch after that.
+    """
+
+    pictures: Pictures
     targets: np.ndarray
     n_classes: int
     weights: np.ndarray
     plan: TrainingPlan
     seed: int
+    augment: Augment | None = None
 
     @property
     def steps(self) -> int:
@@ -42,18 +95,22 @@ class ArrayBatches:
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of an epoch, from 0; they follow from its number and the seed alone."""
+        made = self._made(number)
+        quick = self.pictures.at_hand and self.augment is None
+        return made if quick else ahead(made, _AHEAD)
+
+    def _made(self, number: int) -> Iterator[Batch]:
         random = np.random.default_rng([self.seed, number])
         weights = self._image_weights()
         rows = self._rows(random)
-        shown = random.integers(0, self.values.shape[1], len(rows))
+        shown = random.integers(0, self.pictures.n_views or _MOST_VIEWS, len(rows))
         for places in np.array_split(np.arange(len(rows)), self.steps):
             chosen = rows[places]
-            inputs = self.values[chosen, shown[places]]
+            inputs = self.pictures.take(chosen, shown[places])
             targets = np.eye(self.n_classes, dtype=np.float32)[self.targets[chosen]]
-            counted = weights[chosen]
-            if self.plan.mixup > 0:
-                inputs, targets = _mixed(inputs, targets, self.plan.mixup, random)
-            yield inputs, targets, counted.astype(np.float32)
+            if self.augment is not None:
+                inputs, targets = self.augment(inputs, targets, random)
+            yield inputs, targets, weights[chosen].astype(np.float32)
 
     def _rows(self, random: np.random.Generator) -> np.ndarray:
         """The images of an epoch in the order in which they come."""
@@ -72,16 +129,39 @@ class ArrayBatches:
         return np.asarray(balanced / balanced.mean())
 
 
-def _mixed(
-    inputs: np.ndarray, targets: np.ndarray, alpha: float, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Each image mixed with another of the batch, and their classes with them.
+def ahead(items: Iterable[_T], depth: int) -> Iterator[_T]:
+    """Items in their order, made by a thread up to so many ahead of whoever takes them."""
+    waiting: queue.Queue[tuple[_T | None, BaseException | None, bool]] = queue.Queue(depth)
+    given_up = threading.Event()
 
-    Source: Zhang et al., "mixup", 2017, https://arxiv.org/abs/1710.09412
-    """
-    share = random.beta(alpha, alpha, len(inputs)).astype(np.float32)
-    other = random.permutation(len(inputs))
-    of_inputs = share.reshape(-1, *[1] * (inputs.ndim - 1))
-    inputs = of_inputs * inputs + (1 - of_inputs) * inputs[other]
-    targets = share[:, None] * targets + (1 - share[:, None]) * targets[other]
-    return inputs, targets
+    def put(entry: tuple[_T | None, BaseException | None, bool]) -> bool:
+        while not given_up.is_set():
+            try:
+                waiting.put(entry, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not put((item, None, False)):
+                    return
+            put((None, None, True))
+        except BaseException as error:
+            put((None, error, True))
+
+    maker = threading.Thread(target=make, name="batches", daemon=True)
+    maker.start()
+    try:
+        while True:
+            item, error, last = waiting.get()
+            if error is not None:
+                raise error
+            if last:
+                return
+            yield item  # type: ignore[misc]
+    finally:
+        given_up.set()
+        maker.join()

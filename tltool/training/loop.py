@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from tltool._progress import progress
 from tltool.linear.calibration import fit_temperature
 from tltool.linear.linear_head import softmax
-from tltool.training.batches import ArrayBatches
+from tltool.training.batches import Batches, Pictures, ahead
 from tltool.training.checkpoints import Checkpoints
 from tltool.training.plan import TrainingPlan
 from tltool.training.trainer import NotFiniteError, Trainer, repeatable
@@ -29,12 +29,21 @@ class Validation:
     """Images that tell when to stop.
 
     Args:
-        inputs: `(m, ...)`, as the network takes them.
+        pictures: of which the first view of each is shown.
         targets: `(m,)`, class numbers.
+        batch_size: images that are judged at a time.
     """
 
-    inputs: np.ndarray
+    pictures: Pictures
     targets: np.ndarray
+    batch_size: int = 256
+
+    def inputs(self) -> Iterator[np.ndarray]:
+        """What the network is shown, in batches."""
+        starts = range(0, len(self.targets), self.batch_size)
+        rows = (np.arange(i, min(i + self.batch_size, len(self.targets))) for i in starts)
+        made = (self.pictures.take(some, np.zeros(len(some), int)) for some in rows)
+        return made if self.pictures.at_hand else ahead(made, 1)
 
 
 @dataclass(frozen=True)
@@ -42,9 +51,9 @@ class Epoch:
     """What came of an epoch.
 
     Args:
-        epoch: its number, from 1.
+        epoch: its number, from 1; 0 for how it was before the first.
         learning_rate: at its last step.
-        loss: mean over its batches, smoothing and mixing included.
+        loss: mean over its batches, smoothing and mixing included; None before the first.
         accuracy: of its batches as they were seen.
         val_loss: log loss of the validation images at the temperature that suits them best, so
             that growing confidence alone neither helps nor harms; None without such images.
@@ -54,8 +63,8 @@ class Epoch:
 
     epoch: int
     learning_rate: float
-    loss: float
-    accuracy: float
+    loss: float | None
+    accuracy: float | None
     val_loss: float | None
     val_accuracy: float | None
     seconds: float
@@ -67,7 +76,7 @@ class History:
 
     Args:
         epochs: in order.
-        best: number of the epoch whose weights were kept.
+        best: number of the epoch whose weights were kept; 0 for those that it began with.
         stopped: why it ended before the last epoch, in words; empty if it did not.
         early: whether that is because nothing was to be gained any more.
     """
@@ -77,13 +86,19 @@ class History:
     stopped: str
     early: bool
 
+    @property
+    def trained(self) -> int:
+        """How many epochs there were."""
+        return self.epochs[-1].epoch if self.epochs else 0
+
 
 def train(
     trainer: Trainer,
-    batches: ArrayBatches,
+    batches: Batches,
     validation: Validation | None,
     plan: TrainingPlan,
     *,
+    may_stay: bool = False,
     checkpoints: Checkpoints | None = None,
     budget: float | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -97,6 +112,8 @@ def train(
         batches: what it learns from.
         validation: what tells when to stop.
         plan: how.
+        may_stay: whether the weights that it begins with are good for something, and stay where
+            no epoch beats them on the validation images; they come first in the history, then.
         checkpoints: where each finished epoch is kept; it goes on from there.
         budget: seconds after which it ends, over all its parts; None for no limit.
         clock: tells the time in seconds.
@@ -118,18 +135,22 @@ def train(
         trainer.restore({n: v for n, v in arrays.items() if not n.startswith(_BEST)})
         _log.info("goes on after epoch %d", len(found))
     began = clock() - spent
-    stopped = _reason_to_stop(found, best, plan)
     steps = batches.steps * plan.epochs
     with repeatable(), progress("training", steps, talks=True) as advance:
-        advance(batches.steps * len(found))
-        while len(found) < plan.epochs and not stopped:
+        if not found and may_stay and validation is not None:
+            found.append(Epoch(0, 0.0, None, None, *_judge(trainer, validation), clock() - began))
+        stopped = _reason_to_stop(found, best, plan)
+        done = found[-1].epoch if found else 0
+        advance(batches.steps * done)
+        while done < plan.epochs and not stopped:
             started = clock()
-            number = len(found)
-            losses, hits, sizes = [], [], []
+            losses: list[float] = []
+            hits: list[float] = []
+            sizes: list[int] = []
             rate = 0.0
             try:
-                for step, batch in enumerate(batches.epoch(number), batches.steps * number):
-                    if budget is not None and clock() - began > budget and found:
+                for step, batch in enumerate(batches.epoch(done), batches.steps * done):
+                    if budget is not None and clock() - began > budget and (losses or found):
                         stopped = f"the {budget:g} seconds of --budget were spent"
                         break
                     rate = plan.learning_rate_at(step, steps)
@@ -142,12 +163,13 @@ def train(
                 if not found:
                     raise
                 stopped = str(error)
-            if stopped:
+            if stopped and found:
                 break
-            judged = _judge(trainer, validation)
+            judged = _judge(trainer, validation)  # of a part, where not even one was finished
+            done += 1
             found.append(
                 Epoch(
-                    number + 1,
+                    done,
                     rate,
                     float(np.average(losses, weights=sizes)),
                     float(np.average(hits, weights=sizes)),
@@ -156,9 +178,9 @@ def train(
                 )
             )
             if _score(found[-1]) <= min(map(_score, found)):
-                best, best_weights = len(found), trainer.weights()
+                best, best_weights = done, trainer.weights()
             advance(0, _in_words(found[-1]))
-            stopped = _reason_to_stop(found, best, plan)
+            stopped = stopped or _reason_to_stop(found, best, plan)
             if checkpoints:
                 checkpoints.keep(
                     trainer.state() | {_BEST + name: v for name, v in best_weights.items()},
@@ -186,7 +208,7 @@ def _score(epoch: Epoch) -> float:
 def _judge(trainer: Trainer, validation: Validation | None) -> tuple[float | None, float | None]:
     if validation is None:
         return None, None
-    scores = trainer.scores(validation.inputs)
+    scores = trainer.scores(validation.inputs())
     targets, rows = validation.targets, np.arange(len(scores))
     temperature = fit_temperature(scores, targets, np.ones(len(rows)))
     p = softmax(scores / temperature)[rows, targets]
@@ -197,6 +219,6 @@ def _judge(trainer: Trainer, validation: Validation | None) -> tuple[float | Non
 def _reason_to_stop(found: list[Epoch], best: int, plan: TrainingPlan) -> str:
     if not found or found[-1].val_loss is None or not plan.patience:
         return ""
-    if len(found) - best < plan.patience or len(found) >= plan.epochs:
+    if found[-1].epoch - best < plan.patience or found[-1].epoch >= plan.epochs:
         return ""
     return f"the validation images gained nothing for {plan.patience} epochs"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from tltool._presets import training_views
 from tltool._validation import TltoolError, check_fraction, check_int, check_option, nearest
 
 __all__ = ["TrainingPlan"]
@@ -14,6 +15,8 @@ __all__ = ["TrainingPlan"]
 _OPTIMIZERS = ("sgd", "adamw")
 _SCHEDULES = ("cosine", "step", "constant")
 _BALANCES = ("none", "weights", "sampling")
+_NORMS = ("frozen", "adapt")
+_ANY_SIZE = 224
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,19 @@ class TrainingPlan:
         epochs: times that every image is seen, at most.
         batch_size: images a step.
         optimizer: "sgd" (with Nesterov momentum) or "adamw".
-        learning_rate: its peak.
+        learning_rate: its peak; "auto" to find it by a range test.
         momentum: of SGD.
         weight_decay: decoupled, a share of the learning rate; biases and norms have none.
         schedule: after the warm-up "cosine" to 0, "step" (a tenth at 30, 60 and 90 % of the
             steps, as in Kolesnikov et al., "Big Transfer", 2019), or "constant".
         warmup: share of the steps over which the learning rate rises from 0.
         label_smoothing: share of the target that all classes have in common.
-        mixup: alpha of the Beta distribution that pairs of images are mixed by; 0 for none.
+        views: what is shown of each image, see `tltool._presets.training_views`.
+        augment: what is done to that, names of `presets/augmentations/`.
+        norms: "frozen", batch normalisation stays as it was trained on the source; or "adapt".
+        layer_decay: from each block of the network to the one below, the factor on the learning
+            rate; 1 for one rate.
+        l2_sp: whether weights decay towards the pretrained ones instead of zero.
         clip_norm: gradients are no longer than that; 0 for no limit.
         patience: epochs without improvement on the validation images that end it; 0 for never.
         balance: classes of unequal size: "none"; "weights", an image of a small class counting
@@ -47,13 +55,17 @@ class TrainingPlan:
     epochs: int = 50
     batch_size: int = 32
     optimizer: str = "adamw"
-    learning_rate: float = 1e-3
+    learning_rate: float | str = 1e-3
     momentum: float = 0.9
     weight_decay: float = 1e-2
     schedule: str = "cosine"
     warmup: float = 0.1
     label_smoothing: float = 0.0
-    mixup: float = 0.0
+    views: str = "1"
+    augment: tuple[str, ...] = ()
+    norms: str = "frozen"
+    layer_decay: float = 1.0
+    l2_sp: bool = False
     clip_norm: float = 0.0
     patience: int = 10
     balance: str = "none"
@@ -72,14 +84,17 @@ class TrainingPlan:
         check_option("--optimizer", self.optimizer, _OPTIMIZERS)
         check_option("schedule", self.schedule, _SCHEDULES)
         check_option("--balance", self.balance, _BALANCES)
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+        check_option("--norms", self.norms, _NORMS)
+        object.__setattr__(self, "learning_rate", _rate(self.learning_rate))
+        object.__setattr__(self, "augment", tuple(self.augment))
+        training_views(self.views, (_ANY_SIZE, _ANY_SIZE))
+        if not 0 < self.layer_decay <= 1:
             raise TltoolError(
-                f"--learning-rate must be a number above 0, such as 0.001, got "
-                f"{self.learning_rate!r}."
+                f"--layer-decay must be above 0 and at most 1, got {self.layer_decay!r}."
             )
         for name in ("momentum", "warmup", "label_smoothing", "dropout"):
             check_fraction(name, getattr(self, name), zero=True)
-        for name in ("weight_decay", "mixup", "clip_norm"):
+        for name in ("weight_decay", "clip_norm"):
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
                 raise TltoolError(f"{name} must be at least 0, got {getattr(self, name)!r}.")
         units = tuple(check_int("units", n, low=1) for n in self.units)
@@ -99,7 +114,13 @@ class TrainingPlan:
         return cls(**{**card, **{k: v for k, v in given.items() if v is not None}})
 
     def learning_rate_at(self, step: int, steps: int) -> float:
-        """The learning rate of a step, from 0, of so many."""
+        """The learning rate of a step, from 0, of so many.
+
+        Raises:
+            ValueError: it was left to be found.
+        """
+        if isinstance(self.learning_rate, str):
+            raise ValueError("the learning rate has not been found yet")
         rising = math.ceil(self.warmup * steps)
         if step < rising:
             return self.learning_rate * (step + 1) / rising
@@ -110,3 +131,18 @@ class TrainingPlan:
             passed = sum(step >= share * steps for share in (0.3, 0.6, 0.9))
             return float(self.learning_rate * 0.1**passed)
         return self.learning_rate
+
+
+def _rate(given: float | str) -> float | str:
+    """A learning rate as a number, or "auto"."""
+    if given == "auto":
+        return "auto"
+    try:
+        rate = float(given)
+    except (TypeError, ValueError):
+        rate = math.nan
+    if not (rate > 0 and math.isfinite(rate)):
+        raise TltoolError(
+            f"--learning-rate must be a number above 0, such as 0.001, or auto; got {given!r}."
+        )
+    return rate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from tltool._keras import import_keras
 from tltool._validation import TltoolError
 from tltool.training.batches import Batch
+from tltool.training.optimizers import make_optimizer
 from tltool.training.plan import TrainingPlan
 
 if TYPE_CHECKING:
@@ -18,14 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["NotFiniteError", "Trainer", "repeatable"]
 
-# Images whose scores are computed at a time.
-_BATCH = 256
-
 # Names of the network's variables in a state begin so.
 _NETWORK = "network/"
 
-# Variables with these names are not decayed: they are few, and only shift or scale.
-_NOT_DECAYED = ["bias", "gamma", "beta"]
+# What Keras calls the state of a random layer.
+_RANDOM_STATE = "seed_generator_state"
 
 
 @contextmanager
@@ -57,19 +55,28 @@ class Trainer:
     Args:
         network: from inputs to scores `(n, k)` before the softmax; what is trainable is trained.
         plan: how.
+        rates: of each trainable variable, a factor on the learning rate; None for 1.
+        homes: of each, what it decays towards; None for zero.
     """
 
-    def __init__(self, network: keras.Model, plan: TrainingPlan) -> None:
+    def __init__(
+        self,
+        network: keras.Model,
+        plan: TrainingPlan,
+        rates: Sequence[float] | None = None,
+        homes: Sequence[np.ndarray | None] | None = None,
+    ) -> None:
         import_keras()
         import tensorflow as tf
 
         self.network = network
         self._plan = plan
-        self._optimizer = _optimizer(plan)
-        self._optimizer.build(network.trainable_variables)
+        self._optimizer = make_optimizer(plan, network.trainable_variables, rates, homes)
+        self._kept = _changing(network)
         self._update = tf.function(self._updated, reduce_retracing=True)
         self._score = tf.function(
-            lambda inputs: self.network(inputs, training=False), reduce_retracing=True
+            lambda inputs: self.network(tf.cast(inputs, tf.float32), training=False),
+            reduce_retracing=True,
         )
 
     def step(self, batch: Batch, learning_rate: float) -> tuple[float, float]:
@@ -95,12 +102,9 @@ class Trainer:
             )
         return float(loss), float(right)
 
-    def scores(self, inputs: np.ndarray) -> np.ndarray:
-        """Scores `(n, k)`, float32, before the softmax."""
-        parts = [
-            np.asarray(self._score(inputs[start : start + _BATCH]), np.float32)
-            for start in range(0, len(inputs), _BATCH)
-        ]
+    def scores(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+        """Scores `(n, k)`, float32, before the softmax, of inputs that come in batches."""
+        parts = [np.asarray(self._score(inputs), np.float32) for inputs in batches]
         return np.concatenate(parts)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -108,7 +112,7 @@ class Trainer:
         return {name: np.asarray(variable) for name, variable in self._variables().items()}
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The network's variables, the states of its random layers among them."""
+        """The network's variables that change, the states of its random layers among them."""
         return {name: value for name, value in self.state().items() if name.startswith(_NETWORK)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -129,14 +133,14 @@ class Trainer:
 
     def _variables(self) -> dict[str, Any]:
         """By number: Keras names layers anew in every model."""
-        found = {f"{_NETWORK}{i}": v for i, v in enumerate(self.network.variables)}
+        found = {f"{_NETWORK}{i}": v for i, v in enumerate(self._kept)}
         return found | {f"optimizer/{i}": v for i, v in enumerate(self._optimizer.variables)}
 
     def _updated(self, inputs: Any, targets: Any, weights: Any) -> tuple[Any, Any, Any]:
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
-            scores = tf.cast(self.network(inputs, training=True), tf.float32)
+            scores = tf.cast(self.network(tf.cast(inputs, tf.float32), training=True), tf.float32)
             smooth = self._plan.label_smoothing
             wanted = targets * (1.0 - smooth) + smooth / targets.shape[-1]
             losses = tf.nn.softmax_cross_entropy_with_logits(wanted, scores)
@@ -171,16 +175,13 @@ class Trainer:
         return TltoolError("Not even one image a step fits into memory; take a smaller backbone.")
 
 
-def _optimizer(plan: TrainingPlan) -> Any:
-    keras = import_keras()
-    if plan.optimizer == "sgd":
-        made = keras.optimizers.SGD(
-            plan.learning_rate,
-            momentum=plan.momentum,
-            nesterov=plan.momentum > 0,
-            weight_decay=plan.weight_decay or None,
-        )
-    else:
-        made = keras.optimizers.AdamW(plan.learning_rate, weight_decay=plan.weight_decay)
-    made.exclude_from_weight_decay(var_names=_NOT_DECAYED)
-    return made
+def _changing(network: keras.Model) -> list[Any]:
+    """Variables that training changes: all but those of frozen layers."""
+    frozen = {
+        id(variable)
+        for layer in network.layers
+        if not layer.trainable
+        for variable in layer.variables
+        if variable.name != _RANDOM_STATE
+    }
+    return [variable for variable in network.variables if id(variable) not in frozen]

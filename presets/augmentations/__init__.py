@@ -1,0 +1,1 @@
+"""Facts and numbers, no code: see `tltool._presets`."""

@@ -1,0 +1,67 @@
+"""From scratch: a network with random weights, all of it trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tltool._keras import import_keras
+from tltool.backbones import boundary
+from tltool.data import Dataset
+from tltool.features import FeatureSource
+from tltool.linear import Classifier, LinearHead
+from tltool.strategies.fine_tune import fit_network
+from tltool.strategies.lesson import Lesson
+from tltool.strategies.strategy import FittedClassifier
+from tltool.training import TrainingPlan
+
+__all__ = ["FromScratch"]
+
+
+class FromScratch:
+    """A network and a linear head, both with random weights to begin with.
+
+    Args:
+        plan: how it is trained.
+        budget: seconds after which training ends; None for no limit.
+    """
+
+    name = "from-scratch"
+
+    def __init__(self, plan: TrainingPlan | None = None, budget: float | None = None) -> None:
+        self.plan = plan or TrainingPlan(
+            epochs=20, optimizer="sgd", learning_rate=0.05, norms="adapt", views="auto"
+        )
+        self.budget = budget
+
+    def extract(self, source: FeatureSource, dataset: Dataset) -> None:
+        """See `Strategy.extract`: the features to come are others."""
+
+    def fit(
+        self,
+        source: FeatureSource,
+        dataset: Dataset,
+        *,
+        seed: int,
+        weights: np.ndarray | None = None,
+        folder: Path | None = None,
+    ) -> FittedClassifier:
+        """See `Strategy.fit`."""
+        lesson = Lesson.of(dataset, weights, self.plan, seed)
+        source = source.for_prediction()
+        keras = import_keras()
+        draw = keras.initializers.GlorotUniform(seed=seed)
+        kernel = np.asarray(draw((sum(source.widths), len(dataset.labels))))
+        return fit_network(
+            source,
+            lesson,
+            boundary(source.backbone.preset, source.backbone.input_size, "all"),
+            Classifier((), None, LinearHead.of(kernel, np.zeros(len(dataset.labels)))),
+            cache="off",
+            folder=folder,
+            budget=self.budget,
+            may_stay=False,
+            near=False,
+            said={"cache": ""},
+        )

@@ -1,0 +1,209 @@
+"""What a training learns from, what says when to stop, and what is told of it afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tltool._validation import TltoolError
+from tltool.data import Dataset, Example
+from tltool.features import FeatureSource
+from tltool.linear.calibration import fit_temperature
+from tltool.strategies.examples import split_off, weighty
+from tltool.training import (
+    Batches,
+    Checkpoints,
+    History,
+    Pictures,
+    Trainer,
+    TrainingPlan,
+    Validation,
+    train,
+)
+from tltool.training.augmentation import BatchAugmentation
+
+__all__ = ["Lesson", "source_facts", "training_in_words"]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The images of a training, and how it goes.
+
+    Args:
+        plan: with a batch size that there are images for.
+        labels: the classes.
+        fitting: images that are learned from.
+        judging: images that say when to stop; none of the others.
+        targets: class numbers of both, the first ones first.
+        weights: of the images that are learned from, 1 in the mean.
+        notes: what is to be said of them.
+        seed: of all that is drawn.
+    """
+
+    plan: TrainingPlan
+    labels: tuple[str, ...]
+    fitting: tuple[Example, ...]
+    judging: tuple[Example, ...]
+    targets: np.ndarray
+    weights: np.ndarray
+    notes: tuple[str, ...]
+    seed: int
+
+    @classmethod
+    def of(
+        cls, dataset: Dataset, weights: np.ndarray | None, plan: TrainingPlan, seed: int
+    ) -> Lesson:
+        """That of a data set's train and val images.
+
+        Raises:
+            TltoolError: there are too few.
+        """
+        examples, weights = weighty(dataset.of("train", "val"), weights)
+        fitting, judging, notes = split_off(examples, seed)
+        plan, more = _with_fitting_batch(plan, len(fitting))
+        of_fitting = (np.ones(len(examples)) if weights is None else weights)[fitting]
+        return cls(
+            plan,
+            dataset.labels,
+            tuple(examples[i] for i in fitting),
+            tuple(examples[i] for i in judging),
+            dataset.targets(examples)[[*fitting, *judging]],
+            of_fitting / of_fitting.mean(),
+            (*notes, *more),
+            seed,
+        )
+
+    @property
+    def dataset(self) -> Dataset:
+        """The images that are learned from, as a data set of their own."""
+        return Dataset(
+            "lesson", tuple(replace(e, split="train") for e in self.fitting), self.labels
+        )
+
+    @property
+    def judged_targets(self) -> np.ndarray:
+        """Class numbers of the images that say when to stop."""
+        return self.targets[len(self.fitting) :]
+
+    def batches(self, pictures: Pictures, *, of_pixels: bool = False) -> Batches:
+        """What is learned from, as pictures of the images to fit on show it."""
+        names = self.plan.augment
+        return Batches(
+            pictures,
+            self.targets[: len(self.fitting)],
+            len(self.labels),
+            self.weights,
+            self.plan,
+            self.seed,
+            BatchAugmentation(names, of_pixels=of_pixels) if names else None,
+        )
+
+    def validation(self, pictures: Pictures | None, batch_size: int = 256) -> Validation | None:
+        """What says when to stop, as pictures of the images for that show it."""
+        if pictures is None or not self.judging:
+            return None
+        return Validation(pictures, self.judged_targets, batch_size)
+
+    def train(
+        self,
+        trainer: Trainer,
+        batches: Batches,
+        validation: Validation | None,
+        facts: Iterable[object],
+        *,
+        folder: Path | None,
+        budget: float | None,
+        may_stay: bool = False,
+    ) -> History:
+        """Train, and go on from what is kept in a folder.
+
+        Args:
+            trainer: with the network.
+            batches: what it learns from.
+            validation: what says when to stop.
+            facts: what else the outcome follows from.
+            folder: of the run; None to keep nothing.
+            budget: seconds after which training ends; None for no limit.
+            may_stay: see `train`.
+        """
+        kept = None if folder is None else Checkpoints.of_run(folder, self._key(facts))
+        return train(
+            trainer,
+            batches,
+            validation,
+            batches.plan,
+            may_stay=may_stay,
+            checkpoints=kept,
+            budget=budget,
+        )
+
+    def temperature(self, scores: np.ndarray) -> float:
+        """What scores of the judging images are to be divided by; 1 where there are none."""
+        if not len(scores):
+            return 1.0
+        return fit_temperature(scores, self.judged_targets, np.ones(len(scores)))
+
+    def choices(self, history: History, plan: TrainingPlan, temperature: float) -> dict[str, Any]:
+        """What was chosen, as JSON values."""
+        facts = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(plan).items()}
+        return {
+            "training": facts,
+            "best_epoch": history.best,
+            "stopped": history.stopped,
+            "temperature": temperature,
+            "n_fitted": len(self.fitting),
+        }
+
+    @staticmethod
+    def stopped_in_words(history: History) -> list[str]:
+        """That training ended before its time, where it did."""
+        if not history.stopped or history.early:
+            return []
+        return [f"Training ended after epoch {history.trained}: {history.stopped}."]
+
+    def _key(self, facts: Iterable[object]) -> str:
+        """Tells this training from all others."""
+        digest = hashlib.sha256(repr((self.plan, self.seed, *facts)).encode())
+        for part, examples in (b"train", self.fitting), (b"val", self.judging):
+            for example in examples:
+                digest.update(b"%s %s %s\0" % (part, example.hash, example.label.encode()))
+        return digest.hexdigest()
+
+
+def source_facts(source: FeatureSource) -> tuple[object, ...]:
+    """What features of a source follow from."""
+    backbone = source.backbone
+    return (backbone.key, *map(str, backbone.parts), source.views.name, source.precision)
+
+
+def training_in_words(choices: dict[str, Any], epochs: int) -> list[tuple[str, str]]:
+    """How a network was trained: names and values."""
+    plan = choices["training"]
+    best = choices["best_epoch"]
+    kept = f"the best of {epochs} epochs was number {best}"
+    if best == 0:
+        kept = f"none of {epochs} epochs was better than the start, which was kept"
+    steps = (
+        f"{plan['optimizer']}, learning rate {plan['learning_rate']:.3g}, batches of "
+        f"{plan['batch_size']}; {kept}"
+    )
+    rows = [("Training", steps)]
+    if plan["augment"]:
+        rows.append(("Augmentation", ", ".join(plan["augment"])))
+    return [*rows, ("Temperature", f"{choices['temperature']:.3g}")]
+
+
+def _with_fitting_batch(plan: TrainingPlan, n: int) -> tuple[TrainingPlan, Sequence[str]]:
+    """The plan with a batch that there are images for, and what is to be said of it."""
+    if n < 1:
+        raise TltoolError("There are no images to train on; give more, or lower --val.")
+    if plan.batch_size <= n:
+        return plan, []
+    return replace(plan, batch_size=n), [
+        f"A step takes all {n} training images, fewer than the {plan.batch_size} of --batch-size."
+    ]

@@ -1,0 +1,123 @@
+"""A backbone and a head on it in training, and what comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tltool._keras import import_keras
+from tltool.backbones import Backbone, Boundary
+from tltool.backbones.twins import activations, pooled_features, twin
+from tltool.data import Example
+from tltool.features import FeatureSource
+from tltool.linear import Classifier, LinearHead
+from tltool.strategies.lesson import training_in_words
+from tltool.strategies.strategy import FeatureFit
+from tltool.training import Trainer, TrainingPlan
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["TunedFit", "TunedNetwork"]
+
+_RANDOM_STATE = "seed_generator_state"
+
+
+class TunedNetwork:
+    """A backbone's network once more, cut at a boundary, with a head to train with it.
+
+    Args:
+        backbone: whose weights it begins with.
+        cut: what lies below stays frozen.
+        start: the head that it begins with.
+        plan: dropout, and what becomes of batch normalisation.
+        seed: of what is dropped.
+        from_activations: whether it is given what crosses the boundary, instead of pixels.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        cut: Boundary,
+        start: Classifier,
+        plan: TrainingPlan,
+        seed: int,
+        *,
+        from_activations: bool,
+    ) -> None:
+        keras = import_keras()
+        self._start, self._cut, self._plan = start, cut, plan
+        self._twin = network = twin(backbone)
+        for layer in network.layers:
+            norm = isinstance(layer, keras.layers.BatchNormalization)
+            layer.trainable = cut.trains(layer.name) and (plan.norms == "adapt" or not norm)
+        below = network.input if not from_activations else activations(network, str(cut.layer))
+        features = pooled_features(network, backbone.parts)
+        if plan.dropout:
+            features = keras.layers.Dropout(plan.dropout, seed=seed)(features)
+        self.scoring = start.on(keras.Model(below, features))
+        self._last = self.scoring.get_layer("predictions")
+        self._last.activation = keras.activations.linear
+        for number, layer in enumerate(self.scoring.layers):
+            for variable in layer.variables:
+                if variable.name == _RANDOM_STATE:
+                    variable.assign([seed, number])
+
+    def trainer(self, plan: TrainingPlan) -> Trainer:
+        """What trains it: higher layers faster, where the plan has it so."""
+        layer_of = {id(v): layer for layer in self.scoring.layers for v in layer.variables}
+        depths = [
+            self._cut.depths.get(layer_of[id(v)].name, 0) for v in self.scoring.trainable_variables
+        ]
+        homes: list[np.ndarray | None] = [None] * len(depths)
+        if plan.l2_sp:
+            homes = [
+                None if layer_of[id(v)] is self._last else np.array(v)
+                for v in self.scoring.trainable_variables
+            ]
+        rates = [plan.layer_decay**depth for depth in depths]
+        return Trainer(self.scoring, plan, rates, homes)
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """The backbone's weights as they are now, in Keras's order."""
+        return tuple(np.array(array) for array in self._twin.get_weights())
+
+    def classifier(self, temperature: float = 1.0) -> Classifier:
+        """The head as it is now."""
+        kernel, bias = self._last.get_weights()
+        return replace(self._start, head=LinearHead.of(kernel, bias).tempered(temperature))
+
+
+@dataclass(frozen=True)
+class TunedFit(FeatureFit):
+    """A network whose own weights were trained, and the head on it.
+
+    Args:
+        arrays: the backbone's weights, in Keras's order.
+    """
+
+    arrays: tuple[np.ndarray, ...]
+
+    def described(self) -> list[tuple[str, str]]:
+        """See `FittedClassifier`."""
+        choices = self.choices
+        trained = len(self.history) - (1 if self.history and self.history[0]["epoch"] == 0 else 0)
+        rows = [("Trained layers", choices["unfrozen"])]
+        rows += [(name.capitalize(), choices[name]) for name in ("start", "cache") if choices[name]]
+        return [*rows, *training_in_words(choices, trained)]
+
+    def tuned(self, source: FeatureSource) -> FeatureSource:
+        """Where features of the trained network come from."""
+        name = source.backbone.weights.source
+        return source.of_backbone(source.backbone.with_weights(self.arrays, f"trained from {name}"))
+
+    def build_model(self, source: FeatureSource) -> keras.Model:
+        """See `FittedClassifier`."""
+        return super().build_model(self.tuned(source))
+
+    def predict_proba(self, source: FeatureSource, examples: Sequence[Example]) -> np.ndarray:
+        """See `FittedClassifier`."""
+        return super().predict_proba(self.tuned(source), examples)
