@@ -175,6 +175,15 @@ def test_a_run_of_it(tmp_path):
     assert again.evaluation.metrics["log_loss"].value == pytest.approx(
         result.evaluation.metrics["log_loss"].value, rel=1e-3
     )
+    photo, table = data / "red" / "0.png", tmp_path / "features.npz"
+    sheet = tmp_path / "sheet.html"
+    found = tltool.similar(tmp_path / "run", photo, store=tmp_path / "store", out=sheet)
+    assert found.neighbours[0].distance < 1e-4
+    tltool.extract(data, table, backbone="cifar-resnet20", views="1", store=tmp_path / "store")
+    by_table = {p.file: p.top for p in tltool.predict(tmp_path / "run", [table])[0]}
+    (by_image,), _ = tltool.predict(tmp_path / "run", [photo])
+    of_table = dict(by_table["red/0.png"])
+    assert of_table == pytest.approx(dict(by_image.top), abs=1e-4)
     model = tltool.Run(tmp_path / "run").model()
     assert model.layers[-1].name == "predictions"
     with pytest.raises(TltoolError, match="finished; there is nothing to go on with"):

@@ -1,12 +1,16 @@
 """Training by gradients: the step, the epochs, and going on after an interruption."""
 
 import math
+import sys
+import threading
+import time
 
 import keras
 import numpy as np
 import pytest
 
 from tltool import TltoolError
+from tltool._presets import augmentation, augmentation_names
 from tltool.linear.transforms import standardisation
 from tltool.strategies.network_head import folded, head_network
 from tltool.training import (
@@ -18,7 +22,9 @@ from tltool.training import (
     Validation,
     train,
 )
-from tltool.training.augmentation import BatchAugmentation
+from tltool.training.augmentation import BatchAugmentation, check_augmentations
+from tltool.training.batches import ahead
+from tltool.training.tensorboard import write_tensorboard
 from tltool.training.trainer import NotFiniteError
 
 K = 3
@@ -332,3 +338,101 @@ def test_a_folded_head_gives_the_network_s_probabilities(batch_norm):
     model = head.on(keras.Model(source, keras.layers.Identity()(source)))
     assert model.layers[-1].name == "predictions"
     np.testing.assert_allclose(model.predict(raw, verbose=0), expected, atol=1e-5)
+
+
+class TestAugmentation:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 40, 48, 3)).astype(np.uint8)
+    targets = np.eye(K, dtype=np.float32)[[0, 1, 2] * 2]
+
+    def changed(self, name, seed=1):
+        made = BatchAugmentation(check_augmentations(name))
+        return made(self.pixels, self.targets, np.random.default_rng(seed))
+
+    @pytest.mark.parametrize("name", augmentation_names())
+    def test_every_one_is_repeatable(self, name):
+        if augmentation(name).package != "keras":
+            pytest.importorskip(augmentation(name).package, reason="needs the extra cv")
+        images, targets = self.changed(name)
+        again, same = self.changed(name)
+        assert images.shape == self.pixels.shape and images.dtype == np.float32
+        assert images.min() >= -1e-3 and images.max() <= 255.001
+        np.testing.assert_array_equal(images, again)
+        np.testing.assert_array_equal(targets, same)
+        np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
+        others = [self.changed(name, seed)[0] for seed in range(2, 6)]
+        assert any((images != other).any() for other in others)
+        assert any((images != self.pixels).any() for images in (images, *others))
+
+    def test_mixing_mixes_classes_as_it_mixes_images(self):
+        """Images of one flat colour a class: what the colour says, the targets say."""
+        flat = np.broadcast_to(255.0 * self.targets[:, None, None], (6, 64, 64, K))
+        for name in ("mixup:alpha=1.0", "cutmix"):
+            made = BatchAugmentation((name,))
+            images, targets = made(flat, self.targets, np.random.default_rng(0))
+            tolerance = 1e-4 if "mixup" in name else 0.05  # cutmix counts whole pixels
+            np.testing.assert_allclose(images.mean(axis=(1, 2)) / 255, targets, atol=tolerance)
+            assert (targets.max(axis=1) < 0.99).any()
+
+    def test_several_and_none(self):
+        assert check_augmentations("none") == ()
+        names = check_augmentations("erasing, mixup:alpha=0.4")
+        assert names == ("erasing", "mixup:alpha=0.4")
+        with pytest.raises(TltoolError, match="--augment erasing changes pixels"):
+            BatchAugmentation(names, of_pixels=False)
+
+    def test_a_missing_package_is_named(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "keras_cv", None)
+        with pytest.raises(TltoolError, match=r"needs the package keras_cv: pip install"):
+            BatchAugmentation(("grid-mask",))
+
+
+def test_batches_are_made_ahead_in_their_order():
+    made = []
+
+    def items():
+        for number in range(9):
+            made.append(number)
+            yield number
+
+    stream = ahead(items(), 2)
+    assert next(stream) == 0
+    time.sleep(0.3)
+    assert made == [0, 1, 2, 3]  # one taken, two waiting, one in the hand
+    assert list(stream) == list(range(1, 9))
+
+    def broken():
+        yield 1
+        raise TltoolError("no more")
+
+    stream = ahead(broken(), 2)
+    assert next(stream) == 1
+    with pytest.raises(TltoolError, match="no more"):
+        next(stream)
+    threads = threading.active_count()
+    stream = ahead(iter(range(100)), 2)
+    next(stream)
+    stream.close()
+    assert threading.active_count() <= threads
+
+
+def test_tensorboard_finds_every_figure(tmp_path):
+    import tensorflow as tf
+    from tensorflow.core.util import event_pb2
+
+    plan = TrainingPlan(epochs=2)
+    history = train(trainer(plan), batches(plan), validation(), plan, may_stay=True)
+    write_tensorboard(tmp_path, [vars(epoch) for epoch in history.epochs])
+    found = {}
+    for file in tmp_path.rglob("events*"):
+        for record in tf.data.TFRecordDataset(str(file)):
+            event = event_pb2.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                assert value.metadata.plugin_data.plugin_name == "scalars"
+                found[file.parent.name, value.tag, event.step] = float(
+                    tf.make_ndarray(value.tensor)
+                )
+    assert len(found) == 3 + 2 * 2 + 3 * 2  # rates, the training images, the validation images
+    for epoch in history.epochs:
+        kept = found["validation", "epoch_loss", epoch.epoch]
+        assert kept == pytest.approx(epoch.val_loss, rel=1e-5)
+    assert found["train", "epoch_loss", 2] == pytest.approx(history.epochs[2].loss, rel=1e-5)

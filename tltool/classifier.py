@@ -46,6 +46,7 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
         augment: what is done to that, "mixup,erasing".
         norms: batch normalisation, "frozen" or "adapt".
         layer_decay: from each block of the network to the one below, the factor on the rate.
+        train_precision: "float32", "bfloat16" or "auto".
         units: of the hidden layers of a frozen network's head, "512,256".
         dropout: share of what reaches each layer of the head that is dropped.
         epochs: times that every image is seen, at most.
@@ -89,6 +90,7 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
         augment: str | None = None,
         norms: str | None = None,
         layer_decay: float | None = None,
+        train_precision: str | None = None,
         units: str | None = None,
         dropout: float | None = None,
         epochs: int | None = None,
@@ -119,6 +121,7 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
         self.augment = augment
         self.norms = norms
         self.layer_decay = layer_decay
+        self.train_precision = train_precision
         self.units = units
         self.dropout = dropout
         self.epochs = epochs

@@ -152,6 +152,10 @@ def _predict_features(run: Run, path: Path, top_k: int) -> list[Prediction]:
     """Predictions for features that `extract` wrote, if they are the run's."""
     table = read_features(path)
     spaces = run.spaces
+    if run.trained_network:
+        raise TltoolError(
+            f"{run.folder} trained its network, so no table holds its features; give it images."
+        )
     if table.space != space_digest(spaces):
         theirs = next(iter(table.spaces.values()), {"backbone": "another backbone"})
         raise TltoolError(
@@ -161,7 +165,7 @@ def _predict_features(run: Run, path: Path, top_k: int) -> list[Prediction]:
             f"{run.extraction}"
         )
     features = run.head_features([table.arrays[name] for name in spaces])
-    probabilities = run.head().predict_proba(features)
+    probabilities = run.head()[-1].predict_proba(features)
     return [
         _prediction(name, row, run.labels, top_k)
         for name, row in zip(table.files, probabilities, strict=True)

@@ -18,7 +18,7 @@ from tltool._files import atomic_path, cache_folder, sha256_of, write_atomically
 from tltool._keras import import_keras
 from tltool._validation import TltoolError, nearest, storage_error
 from tltool.features import Engine, Space, choose_engine, make_engine
-from tltool.linear.linear_head import LinearHead
+from tltool.linear.linear_head import HIDDEN, LinearHead
 from tltool.linear.transforms import apply_of_one_image
 
 if TYPE_CHECKING:
@@ -253,8 +253,14 @@ class Run:
         """Tells the model from all others; a file name."""
         return f"run-{sha256_of(self.folder / _MODEL).hex()[:24]}"
 
-    def head(self, model: Callable[[], keras.Model] | None = None) -> LinearHead:
-        """The last layer, on the features as they are before it.
+    @property
+    def trained_network(self) -> bool:
+        """Whether its network's weights are no longer those of any backbone."""
+        weights = {space.weights for space in self.spaces.values()}
+        return bool(weights) and weights != {self.facts["settings"]["weights"]}
+
+    def head(self, model: Callable[[], keras.Model] | None = None) -> tuple[LinearHead, ...]:
+        """The fully connected layers on the features, rectifiers between them; often one.
 
         It is kept in the cache folder, so that from the second time on Keras is not loaded.
 
@@ -262,11 +268,11 @@ class Run:
             model: gives the model, where somebody has it already.
         """
         kept = cache_folder() / "heads" / f"{self.key}.safetensors"
-        head = _read_head(kept)
-        if head is None:
-            head = _head_of((model or self.model)())
-            _keep_head(head, kept)
-        return head
+        layers = _read_head(kept)
+        if not layers:
+            layers = _head_of((model or self.model)())
+            _keep_head(layers, kept)
+        return layers
 
     @property
     def spaces(self) -> dict[str, Space]:
@@ -287,9 +293,13 @@ class Run:
         return shlex.join(word for pair in options.items() for word in pair)
 
     def head_features(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        """What the head is given, of features `(n, d)` of each tap: their steps of one image."""
+        """What the last layer is given, of features `(n, d)` of each tap."""
         widths = [array.shape[1] for array in arrays]
-        return apply_of_one_image(self.facts["choices"]["transforms"], widths, np.hstack(arrays))
+        steps = self.facts["choices"].get("transforms", [])
+        features = apply_of_one_image(steps, widths, np.hstack(arrays))
+        for layer in self.head()[:-1]:
+            features = np.maximum(layer.scores(features), 0.0)
+        return features
 
     def images(self) -> list[dict[str, str]]:
         """File, label, split and sha256 of every image of the run; empty if it was not kept."""
@@ -319,7 +329,7 @@ class Predictor:
 
     def __init__(self, run: Run, engine: str, *, fall_back: bool = False) -> None:
         self._run = run
-        self._head = run.head(lambda: self._model)
+        self._head = run.head(lambda: self._model)[-1]
         self._engine: Engine = make_engine(
             engine, run.key, self._feature_model, run.precision, fall_back=fall_back
         )
@@ -342,33 +352,36 @@ class Predictor:
         return keras.Model(self._model.input, last.input)
 
 
-def _head_of(model: keras.Model) -> LinearHead:
-    kernel, bias = model.get_layer(_HEAD).get_weights()
-    return LinearHead(np.asarray(kernel), np.asarray(bias))
+def _head_of(model: keras.Model) -> tuple[LinearHead, ...]:
+    names = [layer.name for layer in model.layers if layer.name.startswith(HIDDEN)]
+    found = [model.get_layer(name).get_weights() for name in (*names, _HEAD)]
+    return tuple(LinearHead(np.asarray(kernel), np.asarray(bias)) for kernel, bias in found)
 
 
-def _read_head(path: Path) -> LinearHead | None:
-    """The last layer kept from an earlier use; None if there is none that can be read."""
+def _read_head(path: Path) -> tuple[LinearHead, ...]:
+    """The layers kept from an earlier use; none if there are none that can be read."""
     if not path.is_file():
-        return None
+        return ()
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
         arrays = load_file(path)
-        return LinearHead(arrays["kernel"], arrays["bias"])
+        count = len(arrays) // 2
+        return tuple(LinearHead(arrays[f"kernel{i}"], arrays[f"bias{i}"]) for i in range(count))
     except (OSError, KeyError, SafetensorError):
-        return None
+        return ()
 
 
-def _keep_head(head: LinearHead, path: Path) -> None:
+def _keep_head(layers: Sequence[LinearHead], path: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
-            save_file({"kernel": head.kernel, "bias": head.bias}, temporary)
+            kernels = {f"kernel{i}": layer.kernel for i, layer in enumerate(layers)}
+            save_file(kernels | {f"bias{i}": x.bias for i, x in enumerate(layers)}, temporary)
     except (OSError, SafetensorError):  # a full or read-only cache costs time, nothing else
         return
 

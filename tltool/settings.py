@@ -46,6 +46,7 @@ _ONLY_FOR = {
     "cache": (FineTune.name,),
     "norms": _NETWORK_TRAINING,
     "layer_decay": _NETWORK_TRAINING,
+    "train_precision": _NETWORK_TRAINING,
     **dict.fromkeys(
         (
             "train_views",
@@ -64,8 +65,9 @@ _ONLY_FOR = {
     ),
 }
 
-# Of these, those that are no part of a `TrainingPlan`, or called differently there.
-_NOT_OF_PLAN = ("classifier", "transforms", "unfreeze", "cache", "train_views", "budget")
+# Of these, those that are no part of a `TrainingPlan`, and those called differently there.
+_NOT_OF_PLAN = ("classifier", "transforms", "unfreeze", "cache", "budget")
+_CALLED_IN_PLAN = {"train_views": "views", "train_precision": "precision"}
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ class AdaptSettings:
         norms: batch normalisation, "frozen" or "adapt".
         layer_decay: from each block of the network to the one below, the factor on the learning
             rate.
+        train_precision: "float32", "bfloat16" for mixed precision, or "auto" for what is measured
+            to pay on this machine.
         units: of the hidden layers of a frozen network's head, "512" or "512,256"; "none" for a
             linear one.
         dropout: share of what reaches each layer of the head that is dropped.
@@ -111,6 +115,7 @@ class AdaptSettings:
         balance: of classes of unequal size: "none", "weights" or "sampling".
         patience: epochs without improvement on the validation images that end it; 0 for never.
         budget: time after which training ends with the best so far: "90s", "10m", "1h".
+        tensorboard: whether a training's figures are written for TensorBoard, too.
         seed: of the splits, the folds and the intervals.
         test: share of the images to test on, where the data brings no test split.
         val: share of the images to validate on, where the data brings no such split.
@@ -140,6 +145,7 @@ class AdaptSettings:
     augment: str | None = None
     norms: str | None = None
     layer_decay: float | None = None
+    train_precision: str | None = None
     units: str | None = None
     dropout: float | None = None
     epochs: int | None = None
@@ -150,6 +156,7 @@ class AdaptSettings:
     balance: str | None = None
     patience: int | None = None
     budget: str | None = None
+    tensorboard: bool = False
     seed: int = 0
     test: float = 0.2
     val: float = 0.1
@@ -172,6 +179,10 @@ class AdaptSettings:
                 "one of them out."
             )
         self._refuse_foreign(strategy)
+        if self.tensorboard and strategy == OffTheShelf.name:
+            raise TltoolError(
+                "--tensorboard is for strategies that train; off-the-shelf has no epochs to show."
+            )
         object.__setattr__(self, "strategy", strategy)
         names = ["backbone", "tap", "views"]
         names += [n for n in ("classifier", "transforms") if strategy in _ONLY_FOR[n]]
@@ -300,8 +311,11 @@ class AdaptSettings:
         if self.recipe is not None:
             card |= recipe(self.recipe).training
         of_plan = (n for n, strategies in _ONLY_FOR.items() if self.strategy in strategies)
-        given = {name: getattr(self, name) for name in of_plan if name not in _NOT_OF_PLAN}
-        given["views"] = self.train_views
+        given = {
+            _CALLED_IN_PLAN.get(name, name): getattr(self, name)
+            for name in of_plan
+            if name not in _NOT_OF_PLAN
+        }
         if self.units is not None:
             given["units"] = _units(self.units)
         if self.augment is not None:

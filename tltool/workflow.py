@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -33,6 +34,7 @@ from tltool.runs import RunWriter
 from tltool.settings import AdaptSettings
 from tltool.strategies import FittedClassifier
 from tltool.training import Checkpoints
+from tltool.training.tensorboard import write_tensorboard
 
 __all__ = ["adapt", "check", "resume"]
 
@@ -151,6 +153,7 @@ def adapt(
             fitted = strategy.fit(source, dataset, seed=chosen.seed, folder=writer.folder)
             warnings.extend(fitted.notes)
         with clock.phase("evaluate"):
+            fitted.features_from(source).extract(dataset.examples)
             probabilities, evaluation = _test(fitted, source, dataset, chosen.seed)
         sums = examine_probabilities(probabilities)
         _warn([sums], warnings)
@@ -274,7 +277,7 @@ def _test(
 def _write_run(writer: RunWriter, outcome: Outcome) -> None:
     """Every file of the run; the last one says that it is whole."""
     dataset, backbone = outcome.dataset, outcome.source.backbone
-    shown = outcome.source.for_prediction()
+    shown = outcome.fitted.features_from(outcome.source)
     height, width = shown.canvas_size
     examples = dataset.of("test")
     writer.write_labels(dataset.labels)
@@ -284,6 +287,10 @@ def _write_run(writer: RunWriter, outcome: Outcome) -> None:
     )
     writer.write_model(outcome.fitted.build_model(outcome.source))
     writer.write_history(outcome.fitted.history)
+    if outcome.settings.tensorboard and outcome.fitted.history:
+        logs = writer.folder / "tensorboard"
+        shutil.rmtree(logs, ignore_errors=True)
+        write_tensorboard(logs, outcome.fitted.history)
     writer.update(
         outcome.result.as_json()
         | {

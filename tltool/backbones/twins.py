@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tltool._keras import import_keras
-from tltool.backbones.build import build_network
+from tltool.backbones.build import PREPROCESSING, build_network
 from tltool.backbones.pooling import pool
 from tltool.backbones.taps import TapPart
 
@@ -15,19 +15,40 @@ if TYPE_CHECKING:
 
     from tltool.backbones.backbone import Backbone
 
-__all__ = ["activations", "pooled_features", "twin"]
+__all__ = ["activations", "in_bfloat16", "pooled_features", "twin"]
 
 
-def twin(backbone: Backbone) -> keras.Model:
+def twin(backbone: Backbone, precision: str = "float32") -> keras.Model:
     """A backbone's network once more, from pixels `(n, height, width, 3)`, float32, 0-255.
 
     It has the same layers, names and weights, and none of them is the backbone's own.
+
+    Args:
+        backbone: which network.
+        precision: "float32", or "bfloat16" to compute in that; weights are float32 in both.
     """
     network = build_network(
         backbone.preset, backbone.input_size, backbone.built_classes, dtype="float32"
     )
     network.set_weights(backbone.network.get_weights())
-    return network
+    return in_bfloat16(network) if precision == "bfloat16" else network
+
+
+def in_bfloat16(model: keras.Model) -> keras.Model:
+    """A copy whose layers compute in bfloat16."""
+    keras = import_keras()
+
+    def copy(layer: Any) -> Any:
+        config = layer.get_config()
+        # what preprocessing gives out is the network's input: that stays as exact as it is
+        kept = layer.name == PREPROCESSING or isinstance(layer, keras.layers.InputLayer)
+        if isinstance(layer, keras.layers.Layer) and not kept:  # operations have no precision
+            config["dtype"] = "mixed_bfloat16"
+        return layer.__class__.from_config(config)
+
+    rough = keras.models.clone_model(model, clone_function=copy)
+    rough.set_weights(model.get_weights())
+    return rough
 
 
 def activations(network: keras.Model, layer: str) -> Any:

@@ -143,6 +143,12 @@ def adapt(
             metavar="FACTOR", help="Training: on the learning rate, from block to block downwards."
         ),
     ] = None,
+    train_precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Training: float32, bfloat16, or auto for what pays here."
+        ),
+    ] = None,
     units: Annotated[
         str | None,
         typer.Option(
@@ -194,6 +200,9 @@ def adapt(
             help="Training: end in time with the best so far, after 90s, 10m or 1h.",
         ),
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Training: logs in the run folder, too.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Run folder to write; default: a new one under runs/."),
@@ -244,6 +253,7 @@ def adapt(
         augment=augment,
         norms=norms,
         layer_decay=layer_decay,
+        train_precision=train_precision,
         units=units,
         dropout=dropout,
         epochs=epochs,
@@ -254,6 +264,7 @@ def adapt(
         balance=balance,
         patience=patience,
         budget=budget,
+        tensorboard=tensorboard,
         seed=seed,
         test=test,
         val=val,

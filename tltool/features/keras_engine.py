@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tltool._keras import import_keras
-from tltool.backbones.build import PREPROCESSING
+from tltool.backbones.twins import in_bfloat16
 
 if TYPE_CHECKING:
     import keras
@@ -30,7 +30,7 @@ class KerasEngine:
         import tensorflow as tf
 
         shape = (None, *model.input_shape[1:])
-        network = _in_bfloat16(model) if precision == "bfloat16" else model
+        network = in_bfloat16(model) if precision == "bfloat16" else model
         self._run: Any = tf.function(
             lambda pixels: tf.cast(network(pixels, training=False), tf.float32),
             input_signature=[tf.TensorSpec(shape, model.inputs[0].dtype)],
@@ -38,20 +38,3 @@ class KerasEngine:
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         return self._run(pixels).numpy()
-
-
-def _in_bfloat16(model: keras.Model) -> keras.Model:
-    """A copy whose layers compute in bfloat16."""
-    keras = import_keras()
-
-    def copy(layer: Any) -> Any:
-        config = layer.get_config()
-        # what preprocessing gives out is the network's input: that stays as exact as it is
-        kept = layer.name == PREPROCESSING or isinstance(layer, keras.layers.InputLayer)
-        if isinstance(layer, keras.layers.Layer) and not kept:  # operations have no precision
-            config["dtype"] = "mixed_bfloat16"
-        return layer.__class__.from_config(config)
-
-    rough = keras.models.clone_model(model, clone_function=copy)
-    rough.set_weights(model.get_weights())
-    return rough

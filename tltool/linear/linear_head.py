@@ -12,7 +12,10 @@ from tltool._keras import import_keras
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["LinearHead", "softmax"]
+__all__ = ["HIDDEN", "LinearHead", "softmax"]
+
+HIDDEN = "head_hidden"
+"""In a saved model, names of layers between the features and `predictions` begin so."""
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

@@ -19,9 +19,10 @@ from tltool.strategies.cutting import CACHES, Cache, choose_cache
 from tltool.strategies.distance import measured_distance, rate_factor
 from tltool.strategies.lesson import Lesson, source_facts
 from tltool.strategies.off_the_shelf import OffTheShelf
+from tltool.strategies.precision import choose_precision
 from tltool.strategies.strategy import FittedClassifier
 from tltool.strategies.tuning import TunedFit, TunedNetwork
-from tltool.training import Pictures, TrainingPlan
+from tltool.training import Pictures, Trainer, TrainingPlan
 from tltool.training.learning_rate import range_test
 
 __all__ = ["FineTune"]
@@ -156,10 +157,24 @@ def fit_network(
         source.store.max_bytes,
     )
     plan = replace(lesson.plan, views=held.views)
-    network = TunedNetwork(backbone, cut, start, plan, lesson.seed, from_activations=held.used)
+
+    def network_of(plan: TrainingPlan) -> TunedNetwork:
+        return TunedNetwork(backbone, cut, start, plan, lesson.seed, from_activations=held.used)
+
+    def trainer_in(precision: str) -> Trainer:
+        tried = replace(plan, precision=precision)
+        return network_of(tried).trainer(tried)
+
     pictures, judged = _pictures(source, lesson, cut, held)
-    trainer = network.trainer(plan)
     batches = replace(lesson, plan=plan).batches(pictures, of_pixels=not held.used)
+    if plan.precision == "auto":
+        key = f"{backbone.key} {cut.unfrozen} {held.used}"
+        first = next(batches.epoch(0))
+        chosen = choose_precision(key, source.store, trainer_in, first)
+        plan = replace(plan, precision=chosen)
+        batches = replace(batches, plan=plan)
+    network = network_of(plan)
+    trainer = network.trainer(plan)
     if plan.learning_rate == "auto":
         found = range_test(trainer, batches, plan.optimizer).chosen
         factor = rate_factor(measured_distance(source, lesson.fitting)) if near else 1.0
@@ -187,10 +202,11 @@ def fit_network(
     )
     scores = np.empty((0, 0))
     if lesson.judging:
-        scores = fit.classifier.scores(fit.tuned(source).features(lesson.judging).values)
+        scores = fit.classifier.scores(fit.features_from(source).features(lesson.judging).values)
     temperature = lesson.temperature(scores)
     choices: dict[str, Any] = lesson.choices(history, plan, temperature)
     choices |= {"unfrozen": ", ".join(cut.unfrozen), "cache": held.said, "start": ""} | said
+    choices["transforms"] = list(start.steps)
     return replace(fit, choices=choices, classifier=network.classifier(temperature))
 
 

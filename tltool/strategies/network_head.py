@@ -10,7 +10,7 @@ import numpy as np
 
 from tltool._keras import import_keras
 from tltool.linear import LinearHead
-from tltool.linear.linear_head import softmax
+from tltool.linear.linear_head import HIDDEN, softmax
 from tltool.linear.transforms import Affine
 from tltool.training import TrainingPlan
 
@@ -45,9 +45,7 @@ class NetworkHead:
         keras = import_keras()
         features = backbone.output
         for number, layer in enumerate(self.layers[:-1], 1):
-            dense = keras.layers.Dense(
-                len(layer.bias), activation="relu", name=f"head_hidden{number}"
-            )
+            dense = keras.layers.Dense(len(layer.bias), activation="relu", name=f"{HIDDEN}{number}")
             features = dense(features)
             dense.set_weights([layer.kernel, layer.bias])
         return self.layers[-1].on(keras.Model(backbone.input, features))

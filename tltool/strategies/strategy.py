@@ -40,6 +40,14 @@ class FittedClassifier(ABC):
         """What was chosen, in words: names and values."""
 
     @abstractmethod
+    def features_from(self, source: FeatureSource) -> FeatureSource:
+        """Where the features come from that it tells classes by.
+
+        Args:
+            source: like the one that it was fitted with.
+        """
+
+    @abstractmethod
     def build_model(self, source: FeatureSource) -> keras.Model:
         """The one Keras model, its last layer called `predictions`.
 
@@ -70,17 +78,21 @@ class FeatureClassifier(Protocol):
 
 @dataclass(frozen=True)
 class FeatureFit(FittedClassifier):
-    """A classifier on features that predictions are made from, the network as it was."""
+    """A classifier on the features of a network, which is as it was unless `features_from` says."""
 
     classifier: FeatureClassifier
 
+    def features_from(self, source: FeatureSource) -> FeatureSource:
+        """See `FittedClassifier`."""
+        return source.for_prediction()
+
     def build_model(self, source: FeatureSource) -> keras.Model:
         """See `FittedClassifier`."""
-        return self.classifier.on(source.for_prediction().model())
+        return self.classifier.on(self.features_from(source).model())
 
     def predict_proba(self, source: FeatureSource, examples: Sequence[Example]) -> np.ndarray:
         """See `FittedClassifier`."""
-        return self.classifier.predict_proba(source.for_prediction().features(examples).values)
+        return self.classifier.predict_proba(self.features_from(source).features(examples).values)
 
 
 class Strategy(Protocol):

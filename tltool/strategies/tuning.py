@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tltool._keras import import_keras
 from tltool.backbones import Backbone, Boundary
 from tltool.backbones.twins import activations, pooled_features, twin
-from tltool.data import Example
 from tltool.features import FeatureSource
 from tltool.linear import Classifier, LinearHead
 from tltool.strategies.lesson import training_in_words
 from tltool.strategies.strategy import FeatureFit
 from tltool.training import Trainer, TrainingPlan
-
-if TYPE_CHECKING:
-    import keras
 
 __all__ = ["TunedFit", "TunedNetwork"]
 
@@ -33,7 +27,7 @@ class TunedNetwork:
         backbone: whose weights it begins with.
         cut: what lies below stays frozen.
         start: the head that it begins with.
-        plan: dropout, and what becomes of batch normalisation.
+        plan: dropout, precision, and what becomes of batch normalisation.
         seed: of what is dropped.
         from_activations: whether it is given what crosses the boundary, instead of pixels.
     """
@@ -50,7 +44,7 @@ class TunedNetwork:
     ) -> None:
         keras = import_keras()
         self._start, self._cut, self._plan = start, cut, plan
-        self._twin = network = twin(backbone)
+        self._twin = network = twin(backbone, plan.precision)
         for layer in network.layers:
             norm = isinstance(layer, keras.layers.BatchNormalization)
             layer.trainable = cut.trains(layer.name) and (plan.norms == "adapt" or not norm)
@@ -75,7 +69,7 @@ class TunedNetwork:
         homes: list[np.ndarray | None] = [None] * len(depths)
         if plan.l2_sp:
             homes = [
-                None if layer_of[id(v)] is self._last else np.array(v)
+                None if layer_of[id(v)] is self._last else np.asarray(v).copy()
                 for v in self.scoring.trainable_variables
             ]
         rates = [plan.layer_decay**depth for depth in depths]
@@ -109,15 +103,8 @@ class TunedFit(FeatureFit):
         rows += [(name.capitalize(), choices[name]) for name in ("start", "cache") if choices[name]]
         return [*rows, *training_in_words(choices, trained)]
 
-    def tuned(self, source: FeatureSource) -> FeatureSource:
-        """Where features of the trained network come from."""
+    def features_from(self, source: FeatureSource) -> FeatureSource:
+        """See `FittedClassifier`."""
         name = source.backbone.weights.source
-        return source.of_backbone(source.backbone.with_weights(self.arrays, f"trained from {name}"))
-
-    def build_model(self, source: FeatureSource) -> keras.Model:
-        """See `FittedClassifier`."""
-        return super().build_model(self.tuned(source))
-
-    def predict_proba(self, source: FeatureSource, examples: Sequence[Example]) -> np.ndarray:
-        """See `FittedClassifier`."""
-        return super().predict_proba(self.tuned(source), examples)
+        trained = source.backbone.with_weights(self.arrays, f"trained from {name}")
+        return source.of_backbone(trained).for_prediction()

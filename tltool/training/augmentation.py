@@ -54,6 +54,7 @@ class BatchAugmentation:
                     "activations; leave it out, or train with --strategy fine-tune --cache off."
                 )
         self._layers = [_layer(name, *found) for name, found in zip(names, cards, strict=True)]
+        self._foreign = any(card.package != "keras" for card, _ in cards)
 
     def __call__(
         self, inputs: np.ndarray, targets: np.ndarray, random: np.random.Generator
@@ -64,6 +65,8 @@ class BatchAugmentation:
             shape if inputs.ndim == 4 else (len(inputs), 1, 1, -1)
         )
         batch: dict[str, Any] = {"images": images, "labels": targets}
+        if self._foreign:  # they draw from TensorFlow's own generators
+            _seed_tensorflow(int(random.integers(0, 2**31)))
         for layer in self._layers:
             if not getattr(layer, "built", True):
                 layer.build(images.shape)
@@ -72,6 +75,13 @@ class BatchAugmentation:
                     variable.assign(random.integers(0, 2**31, 2).astype(np.uint32))
             batch = layer(batch, training=True)
         return np.asarray(batch["images"]).reshape(shape), np.asarray(batch["labels"])
+
+
+def _seed_tensorflow(seed: int) -> None:
+    import tensorflow as tf
+
+    tf.random.set_seed(seed)
+    tf.random.get_global_generator().reset_from_seed(seed)
 
 
 def _parsed(text: str) -> tuple[Augmentation, dict[str, Any]]:

@@ -165,7 +165,13 @@ def train(
                 stopped = str(error)
             if stopped and found:
                 break
-            judged = _judge(trainer, validation)  # of a part, where not even one was finished
+            try:
+                judged = _judge(trainer, validation)  # of a part, where not even one was finished
+            except NotFiniteError as error:
+                if not found:
+                    raise
+                stopped = str(error)
+                break
             done += 1
             found.append(
                 Epoch(
@@ -209,8 +215,14 @@ def _judge(trainer: Trainer, validation: Validation | None) -> tuple[float | Non
     if validation is None:
         return None, None
     scores = trainer.scores(validation.inputs())
+    if not np.isfinite(scores).all():
+        raise NotFiniteError(
+            "The scores of the validation images are no longer finite numbers; lower "
+            "--learning-rate to a tenth of what it is."
+        )
     targets, rows = validation.targets, np.arange(len(scores))
-    temperature = fit_temperature(scores, targets, np.ones(len(rows)))
+    with np.errstate(over="ignore", invalid="ignore"):  # scores as large as that are hopeless
+        temperature = fit_temperature(scores, targets, np.ones(len(rows)))
     p = softmax(scores / temperature)[rows, targets]
     loss = -np.log(np.maximum(p, np.finfo(np.float32).eps)).mean()
     return float(loss), float((scores.argmax(axis=1) == targets).mean())

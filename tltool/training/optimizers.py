@@ -54,7 +54,7 @@ def make_optimizer(
 
     factors = [1.0] * len(variables) if rates is None else [float(rate) for rate in rates]
     wanted = [None] * len(variables) if homes is None else list(homes)
-    given: dict[str, Any] = {"learning_rate": 1.0, "weight_decay": plan.weight_decay or None}
+    given: dict[str, Any] = {"learning_rate": 1.0, "weight_decay": plan.weight_decay}
     if plan.optimizer == "sgd":
         given |= {"momentum": plan.momentum, "nesterov": plan.momentum > 0}
     made = LayerWise(**given)

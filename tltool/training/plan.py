@@ -16,6 +16,7 @@ _OPTIMIZERS = ("sgd", "adamw")
 _SCHEDULES = ("cosine", "step", "constant")
 _BALANCES = ("none", "weights", "sampling")
 _NORMS = ("frozen", "adapt")
+_PRECISIONS = ("auto", "float32", "bfloat16")
 _ANY_SIZE = 224
 
 
@@ -34,6 +35,7 @@ class TrainingPlan:
             steps, as in Kolesnikov et al., "Big Transfer", 2019), or "constant".
         warmup: share of the steps over which the learning rate rises from 0.
         label_smoothing: share of the target that all classes have in common.
+        precision: "float32"; "bfloat16" for mixed precision; or "auto" for what pays here.
         views: what is shown of each image, see `tltool._presets.training_views`.
         augment: what is done to that, names of `presets/augmentations/`.
         norms: "frozen", batch normalisation stays as it was trained on the source; or "adapt".
@@ -61,6 +63,7 @@ class TrainingPlan:
     schedule: str = "cosine"
     warmup: float = 0.1
     label_smoothing: float = 0.0
+    precision: str = "float32"
     views: str = "1"
     augment: tuple[str, ...] = ()
     norms: str = "frozen"
@@ -85,6 +88,7 @@ class TrainingPlan:
         check_option("schedule", self.schedule, _SCHEDULES)
         check_option("--balance", self.balance, _BALANCES)
         check_option("--norms", self.norms, _NORMS)
+        check_option("--train-precision", self.precision, _PRECISIONS)
         object.__setattr__(self, "learning_rate", _rate(self.learning_rate))
         object.__setattr__(self, "augment", tuple(self.augment))
         training_views(self.views, (_ANY_SIZE, _ANY_SIZE))
