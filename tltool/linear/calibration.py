@@ -6,7 +6,7 @@ import numpy as np
 
 from tltool.linear.linear_head import softmax
 
-__all__ = ["fit_temperature"]
+__all__ = ["calibrated_log_loss", "fit_temperature"]
 
 
 def fit_temperature(
@@ -46,3 +46,12 @@ def fit_temperature(
             break
         inverse = step
     return 1.0 / inverse
+
+
+def calibrated_log_loss(scores: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    """Log loss of scores `(n, k)` at the temperature that makes it least, and that temperature."""
+    rows = np.arange(len(scores))
+    with np.errstate(over="ignore", invalid="ignore"):  # scores as large as that are hopeless
+        temperature = fit_temperature(scores, targets, np.ones(len(rows)))
+        p = softmax(scores / temperature)[rows, targets]
+    return float(-np.log(np.maximum(p, np.finfo(np.float32).eps)).mean()), temperature

@@ -11,8 +11,8 @@ from tltool.backbones import boundary
 from tltool.data import Dataset
 from tltool.features import FeatureSource
 from tltool.linear import Classifier, LinearHead
-from tltool.strategies.fine_tune import fit_network
 from tltool.strategies.lesson import Lesson
+from tltool.strategies.network_training import NetworkTraining
 from tltool.strategies.strategy import FittedClassifier
 from tltool.training import TrainingPlan
 
@@ -53,15 +53,7 @@ class FromScratch:
         keras = import_keras()
         draw = keras.initializers.GlorotUniform(seed=seed)
         kernel = np.asarray(draw((sum(source.widths), len(dataset.labels))))
-        return fit_network(
-            source,
-            lesson,
-            boundary(source.backbone.preset, source.backbone.input_size, "all"),
-            Classifier((), None, LinearHead.of(kernel, np.zeros(len(dataset.labels)))),
-            cache="off",
-            folder=folder,
-            budget=self.budget,
-            may_stay=False,
-            near=False,
-            said={"cache": ""},
-        )
+        start = Classifier((), None, LinearHead.of(kernel, np.zeros(len(dataset.labels))))
+        cut = boundary(source.backbone.preset, source.backbone.input_size, "all")
+        training = NetworkTraining(source, lesson, cut, "off", pretrained=False)
+        return training.fit(training.run(start, folder, self.budget), "random weights")

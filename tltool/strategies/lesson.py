@@ -13,7 +13,7 @@ import numpy as np
 from tltool._validation import TltoolError
 from tltool.data import Dataset, Example
 from tltool.features import FeatureSource
-from tltool.linear.calibration import fit_temperature
+from tltool.linear.calibration import calibrated_log_loss
 from tltool.strategies.examples import split_off, weighty
 from tltool.training import (
     Batches,
@@ -40,7 +40,7 @@ class Lesson:
         fitting: images that are learned from.
         judging: images that say when to stop; none of the others.
         targets: class numbers of both, the first ones first.
-        weights: of the images that are learned from, 1 in the mean.
+        weights: of both, in the same order, 1 in the mean.
         notes: what is to be said of them.
         seed: of all that is drawn.
     """
@@ -66,24 +66,33 @@ class Lesson:
         examples, weights = weighty(dataset.of("train", "val"), weights)
         fitting, judging, notes = split_off(examples, seed)
         plan, more = _with_fitting_batch(plan, len(fitting))
-        of_fitting = (np.ones(len(examples)) if weights is None else weights)[fitting]
+        order = [*fitting, *judging]
         return cls(
             plan,
             dataset.labels,
             tuple(examples[i] for i in fitting),
             tuple(examples[i] for i in judging),
-            dataset.targets(examples)[[*fitting, *judging]],
-            of_fitting / of_fitting.mean(),
+            dataset.targets(examples)[order],
+            (np.ones(len(examples)) if weights is None else weights)[order],
             (*notes, *more),
             seed,
         )
 
     @property
-    def dataset(self) -> Dataset:
+    def to_fit(self) -> Dataset:
         """The images that are learned from, as a data set of their own."""
-        return Dataset(
-            "lesson", tuple(replace(e, split="train") for e in self.fitting), self.labels
-        )
+        return Dataset("lesson", _as_train(self.fitting), self.labels)
+
+    @property
+    def whole(self) -> Dataset:
+        """Those that say when to stop among them."""
+        return Dataset("lesson", _as_train((*self.fitting, *self.judging)), self.labels)
+
+    @property
+    def fitting_weights(self) -> np.ndarray:
+        """Of the images that are learned from, 1 in the mean."""
+        weights = self.weights[: len(self.fitting)]
+        return np.asarray(weights / weights.mean())
 
     @property
     def judged_targets(self) -> np.ndarray:
@@ -97,7 +106,7 @@ class Lesson:
             pictures,
             self.targets[: len(self.fitting)],
             len(self.labels),
-            self.weights,
+            self.fitting_weights,
             self.plan,
             self.seed,
             BatchAugmentation(names, of_pixels=of_pixels) if names else None,
@@ -146,7 +155,7 @@ class Lesson:
         """What scores of the judging images are to be divided by; 1 where there are none."""
         if not len(scores):
             return 1.0
-        return fit_temperature(scores, self.judged_targets, np.ones(len(scores)))
+        return calibrated_log_loss(scores, self.judged_targets)[1]
 
     def choices(self, history: History, plan: TrainingPlan, temperature: float) -> dict[str, Any]:
         """What was chosen, as JSON values."""
@@ -173,6 +182,10 @@ class Lesson:
             for example in examples:
                 digest.update(b"%s %s %s\0" % (part, example.hash, example.label.encode()))
         return digest.hexdigest()
+
+
+def _as_train(examples: Sequence[Example]) -> tuple[Example, ...]:
+    return tuple(replace(e, split="train") for e in examples)
 
 
 def source_facts(source: FeatureSource) -> tuple[object, ...]:

@@ -79,10 +79,10 @@ class TunedNetwork:
         """The backbone's weights as they are now, in Keras's order."""
         return tuple(np.array(array) for array in self._twin.get_weights())
 
-    def classifier(self, temperature: float = 1.0) -> Classifier:
+    def classifier(self) -> Classifier:
         """The head as it is now."""
         kernel, bias = self._last.get_weights()
-        return replace(self._start, head=LinearHead.of(kernel, bias).tempered(temperature))
+        return replace(self._start, head=LinearHead.of(kernel, bias))
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,15 @@ class TunedFit(FeatureFit):
         arrays: the backbone's weights, in Keras's order.
     """
 
+    classifier: Classifier
     arrays: tuple[np.ndarray, ...]
 
     def described(self) -> list[tuple[str, str]]:
         """See `FittedClassifier`."""
         choices = self.choices
         trained = len(self.history) - (1 if self.history and self.history[0]["epoch"] == 0 else 0)
-        rows = [("Trained layers", choices["unfrozen"])]
-        rows += [(name.capitalize(), choices[name]) for name in ("start", "cache") if choices[name]]
+        names = {"Start": "start", "Trained layers": "unfrozen", "Stored": "cache", "Head": "head"}
+        rows = [(said, choices[name]) for said, name in names.items()]
         return [*rows, *training_in_words(choices, trained)]
 
     def features_from(self, source: FeatureSource) -> FeatureSource:

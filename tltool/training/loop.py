@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from tltool._progress import progress
-from tltool.linear.calibration import fit_temperature
-from tltool.linear.linear_head import softmax
+from tltool.linear.calibration import calibrated_log_loss
 from tltool.training.batches import Batches, Pictures, ahead
 from tltool.training.checkpoints import Checkpoints
 from tltool.training.plan import TrainingPlan
@@ -220,12 +219,8 @@ def _judge(trainer: Trainer, validation: Validation | None) -> tuple[float | Non
             "The scores of the validation images are no longer finite numbers; lower "
             "--learning-rate to a tenth of what it is."
         )
-    targets, rows = validation.targets, np.arange(len(scores))
-    with np.errstate(over="ignore", invalid="ignore"):  # scores as large as that are hopeless
-        temperature = fit_temperature(scores, targets, np.ones(len(rows)))
-    p = softmax(scores / temperature)[rows, targets]
-    loss = -np.log(np.maximum(p, np.finfo(np.float32).eps)).mean()
-    return float(loss), float((scores.argmax(axis=1) == targets).mean())
+    loss, _ = calibrated_log_loss(scores, validation.targets)
+    return loss, float((scores.argmax(axis=1) == validation.targets).mean())
 
 
 def _reason_to_stop(found: list[Epoch], best: int, plan: TrainingPlan) -> str:

@@ -1,0 +1,184 @@
+"""A network in training from a start to a fitted classifier, whatever it starts from."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from tltool._presets import training_views, views
+from tltool.backbones import Boundary
+from tltool.features import DrawnPictures, FeatureSource, StoredActivations
+from tltool.linear import Classifier
+from tltool.linear.calibration import calibrated_log_loss
+from tltool.strategies.cutting import choose_cache
+from tltool.strategies.distance import measured_distance, rate_factor
+from tltool.strategies.lesson import Lesson, source_facts
+from tltool.strategies.off_the_shelf import OffTheShelf
+from tltool.strategies.precision import choose_precision
+from tltool.strategies.tuning import TunedFit, TunedNetwork
+from tltool.training import Batches, History, Pictures, Trainer, TrainingPlan
+from tltool.training.learning_rate import range_test
+
+__all__ = ["NetworkTraining"]
+
+_log = logging.getLogger(__name__)
+
+# Images that are judged at a time.
+_JUDGED = 32
+
+
+class NetworkTraining:
+    """What lies above a boundary of a backbone, and a head, trained on the images of a lesson.
+
+    Args:
+        source: of the network that it begins with.
+        lesson: what is learned from, and how.
+        cut: the boundary.
+        cache: of activations at it: "auto", "on" or "off".
+        pretrained: whether that network and head are good for something: they may stay where
+            training makes nothing better, and a learning rate that is left open is lower the nearer
+            the images are to those of the source.
+    """
+
+    def __init__(
+        self, source: FeatureSource, lesson: Lesson, cut: Boundary, cache: str, *, pretrained: bool
+    ) -> None:
+        self._source, self._lesson, self._cut = source, lesson, cut
+        self._pretrained = pretrained
+        backbone, plan = source.backbone, lesson.plan
+        shown = training_views(plan.views, backbone.input_size)
+        self._held = choose_cache(
+            cache,
+            backbone,
+            cut,
+            plan,
+            shown.count if shown.random else 1,
+            len(lesson.fitting) + len(lesson.judging),
+            source.store.max_bytes,
+        )
+        self.plan = replace(plan, views=self._held.views)
+
+    def run(self, start: Classifier, folder: Path | None, budget: float | None) -> History:
+        """Train from a head on; the network is left with the weights of the best epoch.
+
+        Args:
+            start: the head that it begins with.
+            folder: of the run; None to keep nothing.
+            budget: seconds after which it ends; None for no limit.
+        """
+        lesson, stored = self._lesson, self._held.used
+        for note in lesson.notes:
+            _log.warning(note)
+        pictures, judged = self._pictures()
+        batches = replace(lesson, plan=self.plan).batches(pictures, of_pixels=not stored)
+        if self.plan.precision == "auto":
+            self.plan = replace(self.plan, precision=self._precision(start, batches))
+        self._network = self._network_of(start, self.plan)
+        trainer = self._network.trainer(self.plan)
+        if self.plan.learning_rate == "auto":
+            self.plan = replace(self.plan, learning_rate=self._rate(trainer, batches))
+        return lesson.train(
+            trainer,
+            replace(batches, plan=self.plan),
+            lesson.validation(judged, _JUDGED),
+            (*source_facts(self._source), self._cut.unfrozen, stored),
+            folder=folder,
+            budget=budget,
+            may_stay=self._pretrained,
+        )
+
+    def fit(self, history: History, start: str, linear: OffTheShelf | None = None) -> TunedFit:
+        """What came of it, calibrated on the validation images.
+
+        Args:
+            history: what `run` returned.
+            start: what it began with, in words.
+            linear: fits a head once more, to take the trained one's place if it is no worse.
+        """
+        lesson, network = self._lesson, self._network
+        fit = TunedFit(
+            lesson.labels,
+            {},
+            (*lesson.notes, *lesson.stopped_in_words(history)),
+            network.classifier(),
+            network.arrays(),
+            history=tuple(asdict(epoch) for epoch in history.epochs),
+        )
+        tuned = fit.features_from(self._source)
+        temperature, said = 1.0, "as trained"
+        if lesson.judging:
+            loss, temperature = self._judged(tuned, fit.classifier)
+            if linear is not None:
+                found = self._fitted_again(tuned, linear, loss)
+                if found is not None:
+                    classifier, temperature, said = found
+                    fit = replace(fit, classifier=classifier)
+        fit = replace(fit, classifier=fit.classifier.tempered(temperature))
+        choices: dict[str, Any] = lesson.choices(history, self.plan, temperature)
+        choices |= {
+            "unfrozen": ", ".join(self._cut.unfrozen),
+            "start": start,
+            "head": said,
+            "cache": self._held.said,
+            "transforms": list(fit.classifier.steps),
+        }
+        return replace(fit, choices=choices)
+
+    def _fitted_again(
+        self, tuned: FeatureSource, linear: OffTheShelf, loss: float
+    ) -> tuple[Classifier, float, str] | None:
+        """A head in the place of the trained one, its temperature, and how it came about.
+
+        It is judged by one fitted without the validation images, and then fitted with them.
+        """
+        lesson = self._lesson
+        weights, seed = lesson.weights, lesson.seed
+        apart = linear.fit(tuned, lesson.to_fit, seed=seed, weights=lesson.fitting_weights)
+        other, temperature = self._judged(tuned, apart.classifier)
+        if other > loss:
+            return None
+        whole = linear.fit(tuned, lesson.whole, seed=seed, weights=weights)
+        said = f"{whole.described()[0][1]}, fitted again on all {len(weights)} images"
+        return whole.classifier, temperature, said
+
+    def _judged(self, tuned: FeatureSource, classifier: Classifier) -> tuple[float, float]:
+        """Log loss of the validation images at the temperature that suits them, and that."""
+        features = tuned.features(self._lesson.judging).values
+        return calibrated_log_loss(classifier.scores(features), self._lesson.judged_targets)
+
+    def _network_of(self, start: Classifier, plan: TrainingPlan) -> TunedNetwork:
+        backbone, seed = self._source.backbone, self._lesson.seed
+        return TunedNetwork(
+            backbone, self._cut, start, plan, seed, from_activations=self._held.used
+        )
+
+    def _precision(self, start: Classifier, batches: Batches) -> str:
+        """What is measured to pay."""
+
+        def trainer_in(precision: str) -> Trainer:
+            tried = replace(self.plan, precision=precision)
+            return self._network_of(start, tried).trainer(tried)
+
+        key = f"{self._source.backbone.key} {self._cut.unfrozen} {self._held.used}"
+        return choose_precision(key, self._source.store, trainer_in, next(batches.epoch(0)))
+
+    def _rate(self, trainer: Trainer, batches: Batches) -> float:
+        """What a range test finds, for a pretrained network scaled by the domain distance."""
+        found = range_test(trainer, batches, self.plan.optimizer).chosen
+        if not self._pretrained:
+            return found
+        return found * rate_factor(measured_distance(self._source, self._lesson.fitting))
+
+    def _pictures(self) -> tuple[Pictures, Pictures]:
+        """What the network is shown of the images to fit on, and of those to judge by."""
+        lesson, cut, backbone = self._lesson, self._cut, self._source.backbone
+        size = backbone.input_size
+        shown, whole = training_views(self.plan.views, size), views("1")
+        if not self._held.used:
+            drawn = DrawnPictures(lesson.fitting, shown, size)
+            return drawn, DrawnPictures(lesson.judging, whole, size)
+        crossing = self._source.of_backbone(backbone.tapping(f"{cut.block}:flatten"))
+        stored = StoredActivations(crossing.showing(shown), lesson.fitting, cut.shape)
+        return stored, StoredActivations(crossing.showing(whole), lesson.judging, cut.shape)
