@@ -17,7 +17,7 @@ from conftest import class_folders, lively, picture, save
 
 import tltool
 from tltool import AdaptSettings, TltoolError
-from tltool._presets import backbone_names, backbone_preset, training_views
+from tltool._presets import backbone_names, backbone_preset, training_views, views
 from tltool.backbones import Backbone, boundary
 from tltool.backbones.layers import layer_table
 from tltool.backbones.twins import twin
@@ -29,7 +29,7 @@ from tltool.strategies.cutting import choose_cache
 from tltool.strategies.distance import rate_factor
 from tltool.strategies.precision import measure
 from tltool.strategies.tuning import TunedNetwork
-from tltool.training import Batches, HeldPictures, Trainer, TrainingPlan
+from tltool.training import Batches, HeldPictures, Trainer, TrainingPlan, Validation
 from tltool.training.learning_rate import range_test
 
 TUNED = {"backbone": "cifar-resnet20", "strategy": "fine-tune", "views": "1", "epochs": 2}
@@ -459,3 +459,22 @@ def test_settings_of_every_strategy_can_be_given_again():
     scratch = AdaptSettings(recipe="alexnet")
     assert (scratch.backbone, scratch.tap, scratch.weights) == ("alexnet", "decaf7", "none")
     assert replace(plan, learning_rate="0.5").learning_rate == 0.5
+
+
+@pytest.mark.parametrize("name", ["1", "2", "10", "12"])
+def test_drawn_views_are_those_of_the_graph(photos, name):
+    """What validation is judged by is what predictions see, stored or drawn."""
+    source, dataset = photos
+    some = dataset.of("val")
+    shown = views(name)
+    made, cut = tuned(source.backbone, "stage3", TrainingPlan(), from_activations=True)
+    whole, _ = tuned(source.backbone, "stage3", TrainingPlan())
+    crossing = source.of_backbone(source.backbone.tapping("stage2:flatten")).showing(shown)
+    stored = Validation(StoredActivations(crossing, some, cut.shape), np.zeros(len(some), int))
+    drawn = Validation(DrawnPictures(some, shown, (32, 32)), np.zeros(len(some), int))
+    expected = head(source.backbone).scores(source.showing(shown).features(some).values)
+    by_stored = stored.scores(made.trainer(TrainingPlan()))
+    np.testing.assert_allclose(by_stored, expected, rtol=1e-3, atol=1e-3)
+    by_drawn = drawn.scores(whole.trainer(TrainingPlan()))
+    tolerance = 0.02 if name == "12" else 1e-3  # the whole image is resized apart there
+    np.testing.assert_allclose(by_drawn, expected, rtol=tolerance, atol=tolerance)

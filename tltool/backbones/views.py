@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 
 from tltool._keras import import_keras
-from tltool._presets import RandomCrops, Views
+from tltool._presets import Views
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["RANDOM_VERSION", "random_view", "random_views", "views_model"]
+__all__ = ["RANDOM_VERSION", "fixed_view", "random_view", "random_views", "views_model"]
 
 # Part of the key of stored features: raise it when any pixel of any random view may change.
 RANDOM_VERSION = 1
@@ -80,7 +80,7 @@ def _upright(
 
 
 def _crops(
-    canvas: Any, views: Views, canvas_size: tuple[int, int], input_size: tuple[int, ...]
+    canvas: Any, views: Views, canvas_size: tuple[int, ...], input_size: tuple[int, ...]
 ) -> list[Any]:
     height, width = input_size
     down, right = canvas_size[0] - height, canvas_size[1] - width
@@ -103,6 +103,29 @@ def _mirrored(pictures: Any, width: int) -> Any:
     return ops.reshape(ops.take(rows, order, axis=2), (-1, pictures.shape[1], width, 3))
 
 
+def fixed_view(
+    canvas: np.ndarray, whole: np.ndarray, views: Views, size: tuple[int, int], number: int
+) -> np.ndarray:
+    """One of the views that `views_model` cuts out, `(*size, 3)`, uint8.
+
+    Args:
+        canvas: the image at the size of the views' canvas, `(height, width, 3)`.
+        whole: the image at the network's own size; the graph makes it from the canvas instead,
+            which may move a level of a pixel.
+        views: which; not random ones.
+        size: height and width of the network's input.
+        number: of the view.
+    """
+    upright = views.whole + len(views.crops)
+    turned, place = divmod(number, upright)
+    if turned:
+        canvas, whole = canvas[:, ::-1], whole[:, ::-1]
+    if views.whole and place == 0:
+        return whole
+    (cut,) = _crops(canvas[None], views, canvas.shape[:2], size)[place - views.whole :][:1]
+    return np.asarray(cut[0])
+
+
 def random_views(
     image: Image.Image, views: Views, size: tuple[int, int], content: bytes
 ) -> np.ndarray:
@@ -117,16 +140,16 @@ def random_views(
     Returns:
         `(n_views, *size, 3)`, uint8.
     """
-    crops = views.random
-    if crops is None:
-        raise ValueError(f"views {views.name!r} are not random")
-    return np.stack([random_view(image, crops, size, content, i) for i in range(views.count)])
+    return np.stack([random_view(image, views, size, content, i) for i in range(views.count)])
 
 
 def random_view(
-    image: Image.Image, how: RandomCrops, size: tuple[int, int], content: bytes, number: int
+    image: Image.Image, views: Views, size: tuple[int, int], content: bytes, number: int
 ) -> np.ndarray:
     """One of those: `(*size, 3)`, uint8; there are as many as there are numbers."""
+    how = views.random
+    if how is None:
+        raise ValueError(f"views {views.name!r} are not random")
     height, width = size
     digest = hashlib.sha256(b"%d:%d:" % (RANDOM_VERSION, number) + content).digest()
     draw = np.random.default_rng(np.frombuffer(digest, np.uint32))

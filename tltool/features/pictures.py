@@ -11,7 +11,7 @@ from PIL import Image
 from tltool._cores import cores
 from tltool._presets import Views
 from tltool._validation import TltoolError
-from tltool.backbones.views import random_view
+from tltool.backbones.views import fixed_view, random_view
 from tltool.data import (
     SCALED_DECODING_MARGIN,
     Example,
@@ -23,6 +23,9 @@ from tltool.features.extraction import FeatureSource, checked_bytes
 
 __all__ = ["DrawnPictures", "StoredActivations"]
 
+# An image at its own size, or on the canvas of its views and at the network's own size.
+_Decoded = Image.Image | tuple[np.ndarray, np.ndarray]
+
 # Bytes of decoded images, or of activations, that are held in memory.
 _HELD = 2**30
 
@@ -32,16 +35,16 @@ class DrawnPictures:
 
     Args:
         examples: the images.
-        views: random ones, or the whole image.
+        views: which.
         size: height and width of what comes out.
     """
 
     at_hand = False
 
     def __init__(self, examples: Sequence[Example], views: Views, size: tuple[int, int]) -> None:
-        self._examples, self._how, self._size = examples, views.random, size
-        self.n_views = views.drawn if views.random else 1
-        self._held: dict[int, Image.Image | np.ndarray] = {}
+        self._examples, self._views, self._size = examples, views, size
+        self.n_views = views.drawn if views.random else views.count
+        self._held: dict[int, _Decoded] = {}
         self._room = _HELD
         self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="draw")
 
@@ -57,25 +60,31 @@ class DrawnPictures:
         image = self._held.get(row)
         if image is None:
             image = self._read(self._examples[row])
-            size = image.nbytes if isinstance(image, np.ndarray) else 3 * image.width * image.height
+            size = sum(part.nbytes for part in image) if isinstance(image, tuple) else _bytes(image)
             if size <= self._room:
                 self._room -= size
                 self._held[row] = image
-        if isinstance(image, np.ndarray) or self._how is None:
-            return np.asarray(image)
-        return random_view(image, self._how, self._size, self._examples[row].hash, view)
+        if isinstance(image, tuple):
+            return fixed_view(*image, self._views, self._size, view)
+        return random_view(image, self._views, self._size, self._examples[row].hash, view)
 
-    def _read(self, example: Example) -> Image.Image | np.ndarray:
-        """The whole image at its own size; or on the canvas, where nothing is drawn."""
+    def _read(self, example: Example) -> _Decoded:
+        """The whole image at its own size; or on its canvases, where nothing is drawn."""
         try:
             data = checked_bytes(example)
-            if self._how is None:
-                return canvas(data, self._size)
+            if self._views.random is None:
+                larger = self._views.canvas_size(self._size)
+                whole = canvas(data, self._size)
+                return (whole if larger == self._size else canvas(data, larger)), whole
             return read_image(data, smallest_side=SCALED_DECODING_MARGIN * max(self._size))
         except UnreadableImageError as error:
             raise TltoolError(
                 f"{example.name} {error}; mend or remove it, and run again."
             ) from error
+
+
+def _bytes(image: Image.Image) -> int:
+    return 3 * image.width * image.height
 
 
 class StoredActivations:
@@ -111,4 +120,8 @@ class StoredActivations:
 
     def _read(self, examples: Sequence[Example]) -> np.ndarray:
         found = self._source.each_view(examples)
-        return found.reshape(len(examples), self.n_views, *self._shape)
+        found = found.reshape(len(examples), self.n_views, *self._shape)
+        if self._source.views.mirrored:  # they are stored the right way round
+            turned = found[:, self.n_views // 2 :]
+            found[:, self.n_views // 2 :] = turned[:, :, :, ::-1].copy()
+        return found

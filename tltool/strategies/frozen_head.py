@@ -83,7 +83,7 @@ class FrozenHead:
             folder=folder,
             budget=self.budget,
         )
-        scores = trainer.scores(validation.inputs()) if validation else np.empty((0, 0))
+        scores = validation.scores(trainer) if validation else np.empty((0, 0))
         temperature = lesson.temperature(scores)
         return _HeadFit(
             dataset.labels,

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tltool._presets import training_views, views
+from tltool._presets import training_views
 from tltool.backbones import Boundary
 from tltool.features import DrawnPictures, FeatureSource, StoredActivations
 from tltool.linear import Classifier
@@ -175,10 +175,10 @@ class NetworkTraining:
         """What the network is shown of the images to fit on, and of those to judge by."""
         lesson, cut, backbone = self._lesson, self._cut, self._source.backbone
         size = backbone.input_size
-        shown, whole = training_views(self.plan.views, size), views("1")
+        shown, judged = training_views(self.plan.views, size), self._source.views
         if not self._held.used:
             drawn = DrawnPictures(lesson.fitting, shown, size)
-            return drawn, DrawnPictures(lesson.judging, whole, size)
+            return drawn, DrawnPictures(lesson.judging, judged, size)
         crossing = self._source.of_backbone(backbone.tapping(f"{cut.block}:flatten"))
         stored = StoredActivations(crossing.showing(shown), lesson.fitting, cut.shape)
-        return stored, StoredActivations(crossing.showing(whole), lesson.judging, cut.shape)
+        return stored, StoredActivations(crossing.showing(judged), lesson.judging, cut.shape)

@@ -28,9 +28,9 @@ class Validation:
     """Images that tell when to stop.
 
     Args:
-        pictures: of which the first view of each is shown.
+        pictures: all views of which are shown; their scores are averaged.
         targets: `(m,)`, class numbers.
-        batch_size: images that are judged at a time.
+        batch_size: views that are judged at a time.
     """
 
     pictures: Pictures
@@ -38,11 +38,17 @@ class Validation:
     batch_size: int = 256
 
     def inputs(self) -> Iterator[np.ndarray]:
-        """What the network is shown, in batches."""
-        starts = range(0, len(self.targets), self.batch_size)
-        rows = (np.arange(i, min(i + self.batch_size, len(self.targets))) for i in starts)
-        made = (self.pictures.take(some, np.zeros(len(some), int)) for some in rows)
+        """What the network is shown, in batches: all views of an image, then those of the next."""
+        count = self.pictures.n_views
+        shown = np.arange(len(self.targets) * count)
+        parts = np.split(shown, range(self.batch_size, len(shown), self.batch_size))
+        made = (self.pictures.take(part // count, part % count) for part in parts)
         return made if self.pictures.at_hand else ahead(made, 1)
+
+    def scores(self, trainer: Trainer) -> np.ndarray:
+        """Scores `(m, k)` before the softmax, of a linear head those of the mean features."""
+        found = trainer.scores(self.inputs())
+        return np.asarray(found.reshape(len(self.targets), self.pictures.n_views, -1).mean(axis=1))
 
 
 @dataclass(frozen=True)
@@ -213,7 +219,7 @@ def _score(epoch: Epoch) -> float:
 def _judge(trainer: Trainer, validation: Validation | None) -> tuple[float | None, float | None]:
     if validation is None:
         return None, None
-    scores = trainer.scores(validation.inputs())
+    scores = validation.scores(trainer)
     if not np.isfinite(scores).all():
         raise NotFiniteError(
             "The scores of the validation images are no longer finite numbers; lower "
