@@ -420,7 +420,7 @@ def test_tensorboard_finds_every_figure(tmp_path):
     from tensorflow.core.util import event_pb2
 
     plan = TrainingPlan(epochs=2)
-    history = train(trainer(plan), batches(plan), validation(), plan, may_stay=True)
+    history = train(trainer(plan), batches(plan), validation(), plan, judge_start=True)
     write_tensorboard(tmp_path, [vars(epoch) for epoch in history.epochs])
     found = {}
     for file in tmp_path.rglob("events*"):

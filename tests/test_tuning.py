@@ -27,6 +27,7 @@ from tltool.linear import Classifier, LinearHead
 from tltool.strategies import FineTune, FromScratch, OffTheShelf, precision
 from tltool.strategies.cutting import choose_cache
 from tltool.strategies.distance import rate_factor
+from tltool.strategies.network_training import NetworkTraining
 from tltool.strategies.precision import measure
 from tltool.strategies.tuning import TunedNetwork
 from tltool.training import Batches, HeldPictures, Trainer, TrainingPlan, Validation
@@ -299,7 +300,7 @@ def test_the_range_test_leaves_all_as_it_was(optimizer):
 
 def test_it_begins_with_the_fitted_head_and_may_end_with_it(photos):
     source, dataset = photos
-    ruinous = TrainingPlan(epochs=2, learning_rate=3.0, optimizer="sgd", clip_norm=0.0)
+    ruinous = TrainingPlan(epochs=3, learning_rate=30.0, optimizer="sgd", batch_size=8)
     fitted = FineTune(ruinous, unfreeze="stage3", cache="off").fit(source, dataset, seed=0)
     assert fitted.choices["best_epoch"] == 0
     assert fitted.history[0]["epoch"] == 0
@@ -308,6 +309,29 @@ def test_it_begins_with_the_fitted_head_and_may_end_with_it(photos):
     for array, before in zip(fitted.arrays, untouched, strict=True):
         np.testing.assert_array_equal(array, before)
     assert "none of" in dict(fitted.described())["Training"]
+    assert set(fitted.choices["ends"]) == {"as trained", "fitted on them", "the start"}
+
+
+@pytest.mark.parametrize("best", ["as trained", "fitted on them", "the start"])
+def test_the_best_end_is_taken(photos, monkeypatch, best):
+    source, dataset = photos
+    calls = iter(["as trained", "fitted on them", "the start"])
+    figures = {True: (0.1, 1.0), False: (0.2, 1.0)}
+    monkeypatch.setattr(NetworkTraining, "_judged", lambda *given: figures[next(calls) == best])
+    plan = TrainingPlan(epochs=1, learning_rate=1e-3)
+    fitted = FineTune(plan, unfreeze="stage3", cache="off").fit(source, dataset, seed=0)
+    before = source.backbone.network.get_weights()
+    same = [(a == b).all() for a, b in zip(fitted.arrays, before, strict=True)]
+    assert all(same) == (best == "the start")
+    assert (fitted.choices["best_epoch"] == 0) == (best == "the start")
+    if best == "as trained":
+        assert fitted.choices["head"] == "as trained"
+        return
+    whole = OffTheShelf("lda").fit(fitted.features_from(source), dataset, seed=0)
+    some = dataset.of("test")
+    expected = whole.classifier.scores(fitted.features_from(source).features(some).values)
+    found = fitted.classifier.scores(fitted.features_from(source).features(some).values)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_mixed_precision_is_measured_and_near(photos, tmp_path):

@@ -229,7 +229,8 @@ def adapt(
     """Adapt a pretrained network to your images.
 
     Checks and splits the images, extracts features (once: they are stored), fits a classifier on
-    them, evaluates it on images held out, and writes a run folder with a report.
+    them or trains the network, evaluates it on images held out, and writes a run folder with a
+    report.
     """
     from tltool.workflow import adapt as adapt_network
 

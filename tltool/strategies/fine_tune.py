@@ -20,7 +20,7 @@ from tltool.training import TrainingPlan
 
 __all__ = ["FineTune"]
 
-# What a head can be fitted behind so that its gradient is finite everywhere: no square root.
+# Steps whose gradient is finite everywhere, before a head that is trained on: no square root.
 _START_CHAINS = (("standardise",), ("l2",), ("dropout",))
 
 # Where `auto` unfreezes all blocks; the upper third below both.
@@ -31,11 +31,10 @@ _FAR = 0.05
 class FineTune:
     """The upper blocks of a network, trained on together with the head fitted on its features.
 
-    It begins with a linear head fitted on features, never with a random one, and ends with the
-    epoch that does best on the validation images, which may be that beginning. At the end such a
-    head is fitted once more on the features as they are then, and takes the place of the trained
-    one if it is no worse on the validation images: it can then learn from these, too. Below the
-    boundary nothing changes, so what crosses it can be stored.
+    It begins with a linear head fitted on features, never with a random one. It ends with the
+    best epoch, with a linear head fitted on the features of that, or with one on those of the
+    start: whichever does best on the validation images. Below the boundary nothing changes, so
+    what crosses it can be stored.
 
     Args:
         plan: how it is trained.
@@ -84,7 +83,7 @@ class FineTune:
         started = linear.fit(source, lesson.to_fit, seed=seed, weights=lesson.fitting_weights)
         training = NetworkTraining(source, lesson, cut, self.cache, pretrained=True)
         history = training.run(started.classifier, folder, self.budget)
-        return training.fit(history, started.described()[0][1], linear)
+        return training.fit(history, started.described()[0][1], OffTheShelf(self.classifier))
 
     def _cut(self, source: FeatureSource, lesson: Lesson) -> Boundary:
         """The boundary asked for, or chosen by size and similarity."""

@@ -87,7 +87,7 @@ class FrozenHead:
         temperature = lesson.temperature(scores)
         return _HeadFit(
             dataset.labels,
-            lesson.choices(history, lesson.plan, temperature) | {"transforms": []},
+            lesson.choices(history, lesson.plan) | {"temperature": temperature, "transforms": []},
             (*notes, *lesson.stopped_in_words(history)),
             folded(network, step, temperature),
             history=tuple(asdict(epoch) for epoch in history.epochs),

@@ -127,7 +127,7 @@ class Lesson:
         *,
         folder: Path | None,
         budget: float | None,
-        may_stay: bool = False,
+        judge_start: bool = False,
     ) -> History:
         """Train, and go on from what is kept in a folder.
 
@@ -138,7 +138,7 @@ class Lesson:
             facts: what else the outcome follows from.
             folder: of the run; None to keep nothing.
             budget: seconds after which training ends; None for no limit.
-            may_stay: see `train`.
+            judge_start: see `train`.
         """
         kept = None if folder is None else Checkpoints.of_run(folder, self._key(facts))
         return train(
@@ -146,7 +146,7 @@ class Lesson:
             batches,
             validation,
             batches.plan,
-            may_stay=may_stay,
+            judge_start=judge_start,
             checkpoints=kept,
             budget=budget,
         )
@@ -157,14 +157,13 @@ class Lesson:
             return 1.0
         return calibrated_log_loss(scores, self.judged_targets)[1]
 
-    def choices(self, history: History, plan: TrainingPlan, temperature: float) -> dict[str, Any]:
+    def choices(self, history: History, plan: TrainingPlan) -> dict[str, Any]:
         """What was chosen, as JSON values."""
         facts = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(plan).items()}
         return {
             "training": facts,
             "best_epoch": history.best,
             "stopped": history.stopped,
-            "temperature": temperature,
             "n_fitted": len(self.fitting),
         }
 
@@ -200,7 +199,7 @@ def training_in_words(choices: dict[str, Any], epochs: int) -> list[tuple[str, s
     best = choices["best_epoch"]
     kept = f"the best of {epochs} epochs was number {best}"
     if best == 0:
-        kept = f"none of {epochs} epochs was better than the start, which was kept"
+        kept = f"none of {epochs} epochs did better than the start, which was kept"
     steps = (
         f"{plan['optimizer']}, learning rate {plan['learning_rate']:.3g}, batches of "
         f"{plan['batch_size']}; {kept}"

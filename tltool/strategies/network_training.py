@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from tltool._presets import training_views
 from tltool.backbones import Boundary
@@ -37,9 +36,9 @@ class NetworkTraining:
         lesson: what is learned from, and how.
         cut: the boundary.
         cache: of activations at it: "auto", "on" or "off".
-        pretrained: whether that network and head are good for something: they may stay where
-            training makes nothing better, and a learning rate that is left open is lower the nearer
-            the images are to those of the source.
+        pretrained: whether that network and head are good for something: they are judged before the
+            first epoch, and a learning rate that is left open is lower the nearer the images are to
+            those of the source.
     """
 
     def __init__(
@@ -86,62 +85,62 @@ class NetworkTraining:
             (*source_facts(self._source), self._cut.unfrozen, stored),
             folder=folder,
             budget=budget,
-            may_stay=self._pretrained,
+            judge_start=self._pretrained,
         )
 
     def fit(self, history: History, start: str, linear: OffTheShelf | None = None) -> TunedFit:
-        """What came of it, calibrated on the validation images.
+        """What came of it: of several ways to end, the one that does best on the validation images.
+
+        These are the network and the head as they were trained; that network, and a linear head
+        fitted on its features; and the network as it was before, with such a head. A linear head
+        that is taken is fitted once more, on the validation images as well.
 
         Args:
             history: what `run` returned.
             start: what it began with, in words.
-            linear: fits a head once more, to take the trained one's place if it is no worse.
+            linear: fits such a head; None to end as trained.
         """
-        lesson, network = self._lesson, self._network
+        lesson, network, source = self._lesson, self._network, self._source
+        choices = lesson.choices(history, self.plan)
         fit = TunedFit(
             lesson.labels,
-            {},
+            choices,
             (*lesson.notes, *lesson.stopped_in_words(history)),
             network.classifier(),
             network.arrays(),
             history=tuple(asdict(epoch) for epoch in history.epochs),
         )
-        tuned = fit.features_from(self._source)
-        temperature, said = 1.0, "as trained"
+        said, temperature, losses = "as trained", 1.0, {}
         if lesson.judging:
-            loss, temperature = self._judged(tuned, fit.classifier)
-            if linear is not None:
-                found = self._fitted_again(tuned, linear, loss)
-                if found is not None:
-                    classifier, temperature, said = found
-                    fit = replace(fit, classifier=classifier)
-        fit = replace(fit, classifier=fit.classifier.tempered(temperature))
-        choices: dict[str, Any] = lesson.choices(history, self.plan, temperature)
+            tuned = fit.features_from(source)
+            ends = {"as trained": self._judged(tuned, fit.classifier)}
+            for name, features in (("fitted on them", tuned), ("the start", source)):
+                if linear is not None:
+                    weights = lesson.fitting_weights
+                    apart = linear.fit(features, lesson.to_fit, seed=lesson.seed, weights=weights)
+                    ends[name] = self._judged(features, apart.classifier)
+            best = min(reversed(ends), key=lambda name: ends[name][0])  # of equals the simplest
+            losses = {name: loss for name, (loss, _) in ends.items()}
+            temperature = ends[best][1]
+            if linear is not None and best != "as trained":
+                features = tuned if best == "fitted on them" else source
+                whole = linear.fit(features, lesson.whole, seed=lesson.seed, weights=lesson.weights)
+                said = f"{whole.described()[0][1]}, on all {len(lesson.weights)} images"
+                fit = replace(fit, classifier=whole.classifier)
+            if best == "the start":
+                arrays = tuple(source.backbone.network.get_weights())
+                fit = replace(fit, arrays=arrays)
+                choices["best_epoch"] = 0
         choices |= {
             "unfrozen": ", ".join(self._cut.unfrozen),
             "start": start,
             "head": said,
+            "ends": losses,
             "cache": self._held.said,
+            "temperature": temperature,
             "transforms": list(fit.classifier.steps),
         }
-        return replace(fit, choices=choices)
-
-    def _fitted_again(
-        self, tuned: FeatureSource, linear: OffTheShelf, loss: float
-    ) -> tuple[Classifier, float, str] | None:
-        """A head in the place of the trained one, its temperature, and how it came about.
-
-        It is judged by one fitted without the validation images, and then fitted with them.
-        """
-        lesson = self._lesson
-        weights, seed = lesson.weights, lesson.seed
-        apart = linear.fit(tuned, lesson.to_fit, seed=seed, weights=lesson.fitting_weights)
-        other, temperature = self._judged(tuned, apart.classifier)
-        if other > loss:
-            return None
-        whole = linear.fit(tuned, lesson.whole, seed=seed, weights=weights)
-        said = f"{whole.described()[0][1]}, fitted again on all {len(weights)} images"
-        return whole.classifier, temperature, said
+        return replace(fit, classifier=fit.classifier.tempered(temperature))
 
     def _judged(self, tuned: FeatureSource, classifier: Classifier) -> tuple[float, float]:
         """Log loss of the validation images at the temperature that suits them, and that."""

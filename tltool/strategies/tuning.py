@@ -102,6 +102,9 @@ class TunedFit(FeatureFit):
         trained = len(self.history) - (1 if self.history and self.history[0]["epoch"] == 0 else 0)
         names = {"Start": "start", "Trained layers": "unfrozen", "Stored": "cache", "Head": "head"}
         rows = [(said, choices[name]) for said, name in names.items()]
+        if len(choices["ends"]) > 1:
+            found = (f"{name} {loss:.3f}" for name, loss in choices["ends"].items())
+            rows.append(("Validation log loss", ", ".join(found)))
         return [*rows, *training_in_words(choices, trained)]
 
     def features_from(self, source: FeatureSource) -> FeatureSource:

@@ -81,7 +81,7 @@ class History:
 
     Args:
         epochs: in order.
-        best: number of the epoch whose weights were kept; 0 for those that it began with.
+        best: number of the epoch whose weights were kept; 0 where none could be finished.
         stopped: why it ended before the last epoch, in words; empty if it did not.
         early: whether that is because nothing was to be gained any more.
     """
@@ -103,7 +103,7 @@ def train(
     validation: Validation | None,
     plan: TrainingPlan,
     *,
-    may_stay: bool = False,
+    judge_start: bool = False,
     checkpoints: Checkpoints | None = None,
     budget: float | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -117,8 +117,8 @@ def train(
         batches: what it learns from.
         validation: what tells when to stop.
         plan: how.
-        may_stay: whether the weights that it begins with are good for something, and stay where
-            no epoch beats them on the validation images; they come first in the history, then.
+        judge_start: whether the weights that it begins with are good for something: the history
+            begins with them, then, and they stay where no epoch can be finished.
         checkpoints: where each finished epoch is kept; it goes on from there.
         budget: seconds after which it ends, over all its parts; None for no limit.
         clock: tells the time in seconds.
@@ -142,7 +142,7 @@ def train(
     began = clock() - spent
     steps = batches.steps * plan.epochs
     with repeatable(), progress("training", steps, talks=True) as advance:
-        if not found and may_stay and validation is not None:
+        if not found and judge_start and validation is not None:
             found.append(Epoch(0, 0.0, None, None, *_judge(trainer, validation), clock() - began))
         stopped = _reason_to_stop(found, best, plan)
         done = found[-1].epoch if found else 0
@@ -188,7 +188,7 @@ def train(
                     clock() - started,
                 )
             )
-            if _score(found[-1]) <= min(map(_score, found)):
+            if _score(found[-1]) <= min(_score(epoch) for epoch in found if epoch.epoch):
                 best, best_weights = done, trainer.weights()
             advance(0, _in_words(found[-1]))
             stopped = stopped or _reason_to_stop(found, best, plan)
