@@ -1,5 +1,6 @@
 """Folds against their rules, and the contract of every strategy."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from tltool._presets import views
 from tltool.data import Example, check_listing, read_listing, split_dataset
 from tltool.features import FeatureSource, FeatureStore
 from tltool.strategies import STRATEGIES, OffTheShelf
+from tltool.strategies.examples import split_off
 from tltool.strategies.folds import stratified_folds
 
 
@@ -53,6 +55,19 @@ class TestFolds:
         assert stratified_folds(examples({"a": 20, "b": 1}), 5, 0).max() == 2
         assert stratified_folds(examples({"a": 2, "b": 1}), 5, 0).max() == 1
         assert stratified_folds(examples({"a": 1, "b": 1}), 5, 0) is None
+
+
+def test_a_tenth_is_held_back_where_nothing_was_given():
+    rows = examples({"a": 40, "b": 11, "c": 4}, together={"a3", "a9"})
+    fitting, judging, notes = split_off(rows, 0)
+    assert sorted([*fitting, *judging]) == list(range(len(rows)))
+    held = [rows[i].label for i in judging]
+    assert held.count("b") == 1 and held.count("c") == 0 and 4 <= held.count("a") <= 5
+    assert f"{len(judging)} of the images to fit on were held back" in notes[0]
+    assert (3 in judging) == (9 in judging)
+    assert len(split_off(examples({"a": 4, "b": 4}), 0)[1]) == 0
+    given = [*rows, *(replace(e, split="val") for e in examples({"d": 3}))]
+    assert split_off(given, 0)[1].tolist() == [55, 56, 57]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,11 +10,10 @@ import numpy as np
 from tltool._validation import TltoolError
 from tltool.data import Example
 from tltool.features import Features, FeatureSource
-from tltool.strategies.folds import stratified_folds
 
 __all__ = ["constant_features", "split_off", "weighty"]
 
-# Of the images to fit on, the share held back where there are none for validation.
+# Of the images to fit on, one in so many is held back where there are none for validation.
 _HELD_BACK = 10
 
 # The fewest images that can say when to stop.
@@ -49,8 +49,7 @@ def split_off(examples: Sequence[Example], seed: int) -> tuple[np.ndarray, np.nd
     given = np.array([e.split == "val" for e in examples], bool)
     if given.any() and not given.all():
         return np.flatnonzero(~given), np.flatnonzero(given), []
-    folds = stratified_folds(examples, _HELD_BACK, seed)
-    held = np.zeros(len(examples), bool) if folds is None else folds == 0
+    held = _a_tenth(examples, seed)
     labels = {e.label for e in examples}
     left = {e.label for e, out in zip(examples, held, strict=True) if not out}
     if held.sum() < _FEWEST or left < labels:
@@ -70,6 +69,18 @@ def split_off(examples: Sequence[Example], seed: int) -> tuple[np.ndarray, np.nd
             "back to say when to stop."
         ],
     )
+
+
+def _a_tenth(examples: Sequence[Example], seed: int) -> np.ndarray:
+    """About a tenth of each class that has five images or more, by hash."""
+    groups: dict[str, set[bytes]] = {}
+    for e in examples:
+        groups.setdefault(e.label, set()).add(e.group)
+    held: set[bytes] = set()
+    for found in groups.values():
+        drawn = sorted(found, key=lambda g: hashlib.sha256(b"%d held back " % seed + g).digest())
+        held.update(drawn[: int(len(drawn) / _HELD_BACK + 0.5)])
+    return np.array([e.group in held for e in examples], bool)
 
 
 def constant_features(features: Features, source: FeatureSource) -> list[str]:
