@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,14 @@ def test_every_public_name_is_there():
 def test_no_public_name_is_a_module():
     modules = {p.stem for p in PACKAGE.iterdir()}
     assert not modules & set(tltool.__all__)
+
+
+def test_every_package_is_installed():
+    """What pyproject.toml leaves out is missing from a wheel, and from no editable install."""
+    root = PACKAGE.parent
+    listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = [p.parent for top in ("tltool", "presets") for p in (root / top).rglob("__init__.py")]
+    names = {".".join(folder.relative_to(root).parts) for folder in folders}
+    assert set(listed) == {
+        "tltool." + name if name.split(".")[0] == "presets" else name for name in names
+    }

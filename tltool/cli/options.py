@@ -89,7 +89,8 @@ ViewsOption = Annotated[
     typer.Option(
         metavar="NAME",
         help="Pictures of an image that features are averaged over: 1 (whole), 2 (and its mirror "
-        "image), 10 (five crops and theirs), 12 (all of these), augmented-k. Default: 1.",
+        "image), 10 (five crops and theirs), 12 (all of these), augmented-k, shifted-k, or auto by "
+        "the size of the input. Default: 1, or the recipe's.",
     ),
 ]
 Recipe = Annotated[
