@@ -289,13 +289,19 @@ def test_the_range_test_leaves_all_as_it_was(optimizer):
     found = range_test(trainer, batches, optimizer)
     for name, value in trainer.state().items():
         np.testing.assert_array_equal(value, before[name])
-    assert found.chosen == pytest.approx(0.1 * found.rates[int(np.argmin(found.losses))])
-    assert min(found.losses) < found.losses[0]
+    assert found.chosen == pytest.approx(0.1 * found.rates[int(np.argmin(found.changes))])
+    assert min(found.changes) < -0.1
     losses = []
     for epoch in range(20):
         for batch in batches.epoch(epoch):
             losses.append(trainer.step(batch, found.chosen)[0])
     assert losses[-1] < losses[0]
+    for epoch in range(20, 300):  # to the best that it can do: from there the loss can only rise
+        for batch in batches.epoch(epoch):
+            trainer.step(batch, found.chosen)
+    ended = range_test(trainer, batches, optimizer)
+    assert min(ended.changes) > -0.05
+    assert 1e-2 * found.chosen < ended.chosen <= 10 * found.chosen
 
 
 def test_it_begins_with_the_fitted_head_and_may_end_with_it(photos):

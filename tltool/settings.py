@@ -194,7 +194,7 @@ class AdaptSettings:
         if strategy == FromScratch.name:
             if self.weights not in (None, "none"):
                 raise TltoolError(
-                    f"--weights {self.weights}: --strategy from-scratch takes random ones; "
+                    f"--weights {self.weights}: --strategy from-scratch takes random ones, "
                     "so leave it out, or take fine-tune."
                 )
             object.__setattr__(self, "weights", "none")

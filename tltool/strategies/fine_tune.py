@@ -64,6 +64,8 @@ class FineTune:
 
     def extract(self, source: FeatureSource, dataset: Dataset) -> None:
         """See `Strategy.extract`."""
+        if self.unfreeze != "auto":  # a wrong name is told before anything is computed
+            boundary(source.backbone.preset, source.backbone.input_size, self.unfreeze)
         source.for_prediction().extract(dataset.of("train", "val"))
 
     def fit(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 
 import numpy as np
 
 from tltool._progress import progress
-from tltool.training.batches import Batches
+from tltool.training.batches import Batch, Batches
 from tltool.training.trainer import NotFiniteError, Trainer, repeatable
 
 __all__ = ["RangeTest", "range_test"]
@@ -17,11 +19,14 @@ _RANGES = {"sgd": (1e-5, 10.0), "adamw": (1e-7, 1e-1)}
 
 _STEPS = 60
 
-# Losses are averaged so far back, and the test ends where the mean is so many times the least.
+# Changes of the loss are averaged so far back. A fall by this share of the loss is one that can be
+# told from none; where there is none, a rise by it is where learning breaks down. The test ends
+# where the loss has risen by so many times itself.
 _SMOOTHING = 0.8
-_BROKEN_DOWN = 2.0
+_SHARE_TOLD = 0.01
+_BROKEN_DOWN = 1.0
 
-# Of the rate at which the loss is least.
+# Of the rate that is found.
 _SHARE = 0.1
 
 
@@ -31,17 +36,21 @@ class RangeTest:
 
     Args:
         rates: of its steps.
-        losses: after each, smoothed.
-        chosen: a tenth of the rate at which the smoothed loss is least.
+        changes: of the loss, by what was learned until then, as a share of it; smoothed.
+        chosen: a tenth of the rate at which the loss fell most; where it hardly falls, because the
+            network begins near the best that it can do, a tenth of the highest before it rises.
     """
 
     rates: tuple[float, ...]
-    losses: tuple[float, ...]
+    changes: tuple[float, ...]
     chosen: float
 
 
 def range_test(trainer: Trainer, batches: Batches, optimizer: str) -> RangeTest:
     """Train with a rate that grows from step to step, and forget what was learned.
+
+    Each loss is compared with that of the same batch before anything was learned, since batches
+    differ by more than a step changes.
 
     Args:
         trainer: is left as it was.
@@ -53,28 +62,35 @@ def range_test(trainer: Trainer, batches: Batches, optimizer: str) -> RangeTest:
     """
     before = trainer.state()
     low, high = _RANGES[optimizer]
-    rates: list[float] = []
-    losses: list[float] = []
-    mean = 0.0
-    number = -1
-    with repeatable(), progress("rates", _STEPS) as advance:
-        while len(rates) < _STEPS:
-            number += 1
-            for batch in batches.epoch(number):
-                rate = low * (high / low) ** (len(rates) / (_STEPS - 1))
-                try:
-                    loss, _ = trainer.step(batch, rate)
-                except NotFiniteError:
-                    loss = np.inf
-                mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
-                rates.append(rate)
-                losses.append(mean / (1 - _SMOOTHING ** len(rates)))
-                advance(1)
-                if len(rates) == _STEPS or losses[-1] > _BROKEN_DOWN * min(losses):
-                    break
-            else:
-                continue
-            break
+    changes: list[float] = []
+    with repeatable(), progress("rates", 2 * _STEPS) as advance:
+        untouched = []
+        for batch in _first(batches):
+            untouched.append(trainer.step(batch, 0.0)[0])
+            advance(1)
+        trainer.restore(before)
+        rates = [low * (high / low) ** (i / (_STEPS - 1)) for i in range(_STEPS)]
+        usual = float(np.mean(untouched))
+        mean = 0.0
+        for rate, loss, batch in zip(rates, untouched, _first(batches), strict=True):
+            try:
+                change = (trainer.step(batch, rate)[0] - loss) / max(usual, 1e-6)
+            except NotFiniteError:
+                change = np.inf
+            mean = _SMOOTHING * mean + (1 - _SMOOTHING) * change
+            changes.append(mean / (1 - _SMOOTHING ** (len(changes) + 1)))
+            advance(1)
+            if changes[-1] > _BROKEN_DOWN:
+                break
     trainer.restore(before)
-    best = rates[int(np.argmin(losses))]
-    return RangeTest(tuple(rates), tuple(losses), _SHARE * best)
+    place = int(np.argmin(changes))
+    if changes[place] > -_SHARE_TOLD:
+        risen = [i for i, change in enumerate(changes) if change > _SHARE_TOLD]
+        place = max(0, risen[0] - 1) if risen else len(changes) - 1
+    return RangeTest(tuple(rates[: len(changes)]), tuple(changes), _SHARE * rates[place])
+
+
+def _first(batches: Batches) -> Iterator[Batch]:
+    """As many batches as there are steps, of as many epochs as that takes."""
+    every = (batch for number in count() for batch in batches.epoch(number))
+    return islice(every, _STEPS)
