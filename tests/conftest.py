@@ -1,6 +1,12 @@
 """What the tests share: small image folders, and caches that belong to one test session."""
 
+import csv
+import json
 import os
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -54,6 +60,31 @@ def class_folders(root, classes=("red", "green", "blue"), n=12, size=(40, 30), s
         for i in range(n):
             save(root / label / f"{i}.png", picture(start + 1000 * hue + i, size, hue))
     return root
+
+
+def killed_in_training(data, out, store, settings, longest):
+    """`tltool adapt`, killed at a random moment once an epoch was finished."""
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    command = [str(Path(sys.executable).parent / "tltool"), "adapt", str(data), *options]
+    command += ["--out", str(out), "--store", str(store)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=dict(os.environ))
+    while not (out / "training.safetensors").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    time.sleep(np.random.default_rng().uniform(0.0, longest))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    assert json.loads((out / "run.json").read_text())["state"] == "running"
+
+
+def histories(*runs):
+    """Of each run, what came of its epochs, without the seconds that they took."""
+    found = []
+    for run in runs:
+        with (run / "history.csv").open() as file:
+            found.append([row[:-1] for row in csv.reader(file)])
+    return found
 
 
 @pytest.fixture

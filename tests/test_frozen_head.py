@@ -2,16 +2,10 @@
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import class_folders
+from conftest import class_folders, histories, killed_in_training
 
 import tltool
 from tltool import AdaptSettings, TltoolError, TransferClassifier
@@ -209,27 +203,13 @@ def test_killed_and_resumed_it_ends_where_an_unbroken_run_does(tmp_path):
     data = class_folders(tmp_path / "photos", n=20)
     settings = QUICK | {"epochs": 300, "patience": 0, "units": "16"}
     tltool.adapt(data, out=tmp_path / "whole", store=tmp_path / "store", **settings)
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    command = [str(Path(sys.executable).parent / "tltool"), "adapt", str(data), *options]
-    command += ["--out", str(tmp_path / "broken"), "--store", str(tmp_path / "store")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=dict(os.environ))
-    while not (tmp_path / "broken" / "training.safetensors").exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.005)
-    time.sleep(np.random.default_rng().uniform(0.0, 0.3))
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
-    assert json.loads((tmp_path / "broken" / "run.json").read_text())["state"] == "running"
+    killed_in_training(data, tmp_path / "broken", tmp_path / "store", settings, 0.3)
     tltool.resume(tmp_path / "broken")
     for name in ("predictions.csv", "labels.json"):
         whole, broken = ((tmp_path / run / name).read_bytes() for run in ("whole", "broken"))
         assert whole == broken
-    rows = []
-    for run in ("whole", "broken"):
-        with (tmp_path / run / "history.csv").open() as file:
-            rows.append([row[:-1] for row in csv.reader(file)])
-    assert rows[0] == rows[1]
+    whole, broken = histories(tmp_path / "whole", tmp_path / "broken")
+    assert whole == broken
     assert not (tmp_path / "broken" / "training.safetensors").exists()
 
 

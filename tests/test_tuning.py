@@ -1,19 +1,11 @@
 """Networks in training: what is trained, what stays, and that stored activations change nothing."""
 
-import csv
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from conftest import class_folders, lively, picture, save
+from conftest import class_folders, histories, killed_in_training, lively, picture, save
 
 import tltool
 from tltool import AdaptSettings, TltoolError
@@ -426,29 +418,15 @@ def test_runs_end_in_the_same_model(tmp_path):
     settings |= {"train_views": "auto-2", "learning_rate": 1e-4}
     store = tmp_path / "store"
     result = tltool.adapt(data, out=tmp_path / "whole", store=store, **settings)
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    command = [str(Path(sys.executable).parent / "tltool"), "adapt", str(data), *options]
-    command += ["--out", str(tmp_path / "broken"), "--store", str(store)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=dict(os.environ))
-    while not (tmp_path / "broken" / "training.safetensors").exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.005)
-    time.sleep(np.random.default_rng().uniform(0.0, 1.0))
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
-    assert json.loads((tmp_path / "broken" / "run.json").read_text())["state"] == "running"
+    killed_in_training(data, tmp_path / "broken", store, settings, 1.0)
     tltool.resume(tmp_path / "broken")
     whole, broken = (
         keras.saving.load_model(tmp_path / run / "model.keras") for run in ("whole", "broken")
     )
     for one, other in zip(whole.get_weights(), broken.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    rows = []
-    for run in ("whole", "broken"):
-        with (tmp_path / run / "history.csv").open() as file:
-            rows.append([row[:-1] for row in csv.reader(file)])
-    assert rows[0] == rows[1]
+    whole, broken = histories(tmp_path / "whole", tmp_path / "broken")
+    assert whole == broken
     assert dict(result.described)["Stored"].startswith("activations of stage2, 2 views")
     again = tltool.evaluate(tmp_path / "whole", data, split="test")
     assert again.evaluation.metrics["log_loss"].value == pytest.approx(

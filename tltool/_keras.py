@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-__all__ = ["import_keras"]
+__all__ = ["RANDOM_STATE", "import_keras"]
+
+RANDOM_STATE = "seed_generator_state"
+"""What Keras calls the variable that a random layer draws from."""
 
 
 @cache

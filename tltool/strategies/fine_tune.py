@@ -85,7 +85,7 @@ class FineTune:
         started = linear.fit(source, lesson.to_fit, seed=seed, weights=lesson.fitting_weights)
         training = NetworkTraining(source, lesson, cut, self.cache, pretrained=True)
         history = training.run(started.classifier, folder, self.budget)
-        return training.fit(history, started.described()[0][1], OffTheShelf(self.classifier))
+        return training.fit(history, started.in_words, OffTheShelf(self.classifier))
 
     def _cut(self, source: FeatureSource, lesson: Lesson) -> Boundary:
         """The boundary asked for, or chosen by size and similarity."""

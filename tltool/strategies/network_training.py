@@ -125,7 +125,7 @@ class NetworkTraining:
             if linear is not None and best != "as trained":
                 features = tuned if best == "fitted on them" else source
                 whole = linear.fit(features, lesson.whole, seed=lesson.seed, weights=lesson.weights)
-                said = f"{whole.described()[0][1]}, on all {len(lesson.weights)} images"
+                said = f"{whole.in_words}, on all {len(lesson.weights)} images"
                 fit = replace(fit, classifier=whole.classifier)
             if best == "the start":
                 arrays = tuple(source.backbone.network.get_weights())

@@ -149,12 +149,17 @@ class LinearFit(FeatureFit):
 
     classifier: Classifier
 
+    @property
+    def in_words(self) -> str:
+        """The classifier that was chosen: "lda, shrinkage 0.35, after sqrt, l2"."""
+        return _in_words(self.choices)
+
     def described(self) -> list[tuple[str, str]]:
         """See `FittedClassifier`."""
         choices = self.choices
         folds, estimate = choices["folds"], choices["estimate"]
         rows = [
-            ("Classifier", _in_words(choices)),
+            ("Classifier", self.in_words),
             ("Temperature", f"{choices['temperature']:.3g}"),
             ("Cross-validation", f"{folds} folds" if folds else "none"),
         ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tltool._keras import import_keras
+from tltool._keras import RANDOM_STATE, import_keras
 from tltool.backbones import Backbone, Boundary
 from tltool.backbones.twins import activations, pooled_features, twin
 from tltool.features import FeatureSource
@@ -16,8 +16,6 @@ from tltool.strategies.strategy import FeatureFit
 from tltool.training import Trainer, TrainingPlan
 
 __all__ = ["TunedFit", "TunedNetwork"]
-
-_RANDOM_STATE = "seed_generator_state"
 
 
 class TunedNetwork:
@@ -43,7 +41,7 @@ class TunedNetwork:
         from_activations: bool,
     ) -> None:
         keras = import_keras()
-        self._start, self._cut, self._plan = start, cut, plan
+        self._start, self._cut = start, cut
         self._twin = network = twin(backbone, plan.precision)
         for layer in network.layers:
             norm = isinstance(layer, keras.layers.BatchNormalization)
@@ -57,7 +55,7 @@ class TunedNetwork:
         self._last.activation = keras.activations.linear
         for number, layer in enumerate(self.scoring.layers):
             for variable in layer.variables:
-                if variable.name == _RANDOM_STATE:
+                if variable.name == RANDOM_STATE:
                     variable.assign([seed, number])
 
     def trainer(self, plan: TrainingPlan) -> Trainer:

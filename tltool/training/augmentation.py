@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tltool._keras import import_keras
+from tltool._keras import RANDOM_STATE, import_keras
 from tltool._presets import Augmentation, augmentation
 from tltool._validation import TltoolError
 
@@ -71,7 +71,7 @@ class BatchAugmentation:
             if not getattr(layer, "built", True):
                 layer.build(images.shape)
             for variable in layer.variables:
-                if variable.name == "seed_generator_state":
+                if variable.name == RANDOM_STATE:
                     variable.assign(random.integers(0, 2**31, 2).astype(np.uint32))
             batch = layer(batch, training=True)
         return np.asarray(batch["images"]).reshape(shape), np.asarray(batch["labels"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tltool._keras import import_keras
+from tltool._keras import RANDOM_STATE, import_keras
 from tltool._validation import TltoolError
 from tltool.training.batches import Batch
 from tltool.training.optimizers import make_optimizer
@@ -21,9 +21,6 @@ __all__ = ["NotFiniteError", "Trainer", "repeatable"]
 
 # Names of the network's variables in a state begin so.
 _NETWORK = "network/"
-
-# What Keras calls the state of a random layer.
-_RANDOM_STATE = "seed_generator_state"
 
 
 @contextmanager
@@ -182,6 +179,6 @@ def _changing(network: keras.Model) -> list[Any]:
         for layer in network.layers
         if not layer.trainable
         for variable in layer.variables
-        if variable.name != _RANDOM_STATE
+        if variable.name != RANDOM_STATE
     }
     return [variable for variable in network.variables if id(variable) not in frozen]
