@@ -10,7 +10,7 @@ from tltool._keras import import_keras
 from tltool.backbones.batch_norms import SourceStatistics, moments_model, source_statistics
 from tltool.data import canvas
 from tltool.features import make_engine
-from tltool.similarity import domain_distance
+from tltool.similarity import domain_distance, layer_distances, resampled_distances
 
 
 def source_of(mean, variance, layer=None):
@@ -53,6 +53,24 @@ def test_layers_count_alike_and_flat_channels_do_not():
     assert domain_distance(moments, source) == pytest.approx(far / 2)
     flat = source_of([0, 0, 0, 0], [1, 1, 1, 1e-5], [0, 0, 0, 1])
     assert domain_distance(moments, flat) == pytest.approx(0)
+
+
+def test_the_distance_is_the_mean_of_the_layers():
+    random = np.random.default_rng(0)
+    moments = np.hstack([random.normal(size=(9, 6)), random.uniform(0.5, 2, (9, 6))])
+    source = source_of([0] * 6, [1, 1, 1, 1, 1, 1e-6], [0, 0, 1, 1, 1, 2])
+    layers = layer_distances(moments, source)
+    assert np.isnan(layers[2])  # nothing in it varies
+    assert domain_distance(moments, source) == pytest.approx(layers[:2].mean())
+
+
+def test_resamples_are_distances_of_images_drawn_again():
+    random = np.random.default_rng(0)
+    moments = np.hstack([random.normal(size=(9, 2)), random.uniform(0.5, 2, (9, 2))])
+    source = source_of([0, 0], [1, 1])
+    draws = np.random.default_rng(5).multinomial(9, np.full(9, 1 / 9), 3)
+    expected = [layer_distances(np.repeat(moments, draw, axis=0), source) for draw in draws]
+    np.testing.assert_allclose(resampled_distances(moments, source, 3, 5), expected)
 
 
 def test_nothing_to_compare():

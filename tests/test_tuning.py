@@ -18,12 +18,11 @@ from tltool.features import DrawnPictures, FeatureSource, FeatureStore, StoredAc
 from tltool.linear import Classifier, LinearHead
 from tltool.strategies import FineTune, FromScratch, OffTheShelf, precision
 from tltool.strategies.cutting import choose_cache
-from tltool.strategies.distance import rate_factor
 from tltool.strategies.network_training import NetworkTraining
 from tltool.strategies.precision import measure
 from tltool.strategies.tuning import TunedNetwork
 from tltool.training import Batches, HeldPictures, Trainer, TrainingPlan, Validation
-from tltool.training.learning_rate import range_test
+from tltool.training.learning_rate import range_test, rate_factor
 
 TUNED = {"backbone": "cifar-resnet20", "strategy": "fine-tune", "views": "1", "epochs": 2}
 

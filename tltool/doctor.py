@@ -10,9 +10,10 @@ import numpy as np
 
 from tltool._keras import import_keras
 from tltool.backbones import Backbone
-from tltool.backbones.batch_norms import SourceStatistics, moments_model, source_statistics
+from tltool.backbones.batch_norms import SourceStatistics, source_statistics
 from tltool.data import CANVAS_VERSION, Example
-from tltool.features import Engine, FeatureSource, canvas_batches, checked_bytes, make_engine
+from tltool.features import Engine, FeatureSource, canvas_batches, checked_bytes
+from tltool.features.moments import moments_engine
 from tltool.similarity import domain_distance, varies
 
 __all__ = ["Finding", "examine", "examine_pixels", "examine_probabilities"]
@@ -125,8 +126,7 @@ def examine_pixels(
     weights = _examine_weights(backbone)
     source = source_statistics(backbone)
     if varies(source).any():
-        key = f"{backbone.key}-moments"
-        run = make_engine(engine, key, lambda: moments_model(backbone), fall_back=fall_back)
+        run = moments_engine(backbone, engine, fall_back=fall_back)
         scale, channels = _examine_pixels(backbone, np.asarray(pixels), source, run)
     else:
         text = "Cannot tell: the network has no batch normalisation that remembers its source."

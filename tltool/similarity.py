@@ -6,7 +6,7 @@ import numpy as np
 
 from tltool.backbones.batch_norms import SourceStatistics
 
-__all__ = ["domain_distance", "varies"]
+__all__ = ["domain_distance", "layer_distances", "resampled_distances", "varies"]
 
 # Channels that hardly varied on the source: any change is enormous beside what they remember.
 _LEAST_VARIANCE = 1e-4
@@ -35,16 +35,51 @@ def domain_distance(moments: np.ndarray, source: SourceStatistics) -> float:
     Raises:
         ValueError: there is no image, or no such channel.
     """
+    return float(np.nanmean(layer_distances(moments, source)))
+
+
+def layer_distances(moments: np.ndarray, source: SourceStatistics) -> np.ndarray:
+    """The same of each batch normalisation, from the input up: `(layers,)`.
+
+    Not a number for one without a channel that varies.
+
+    Raises:
+        ValueError: see `domain_distance`.
+    """
+    return _distances(*_summands(moments, source), source, np.ones((1, len(moments))))[0]
+
+
+def resampled_distances(
+    moments: np.ndarray, source: SourceStatistics, n_resamples: int, seed: int
+) -> np.ndarray:
+    """`layer_distances` of bootstrap resamples of the images: `(n_resamples, layers)`."""
+    n = len(moments)
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
+    return _distances(*_summands(moments, source), source, draws.astype(np.float64))
+
+
+def _summands(moments: np.ndarray, source: SourceStatistics) -> tuple[np.ndarray, np.ndarray]:
+    """Of each image first and second moments of the channels that are compared."""
     kept = varies(source)
     if not len(moments) or not kept.any():
         raise ValueError("expected at least one image and one channel that varies.")
     means, variances = np.split(np.asarray(moments, np.float64), 2, axis=1)
-    mean = means.mean(axis=0)[kept]
-    variance = (variances.mean(axis=0) + means.var(axis=0))[kept]
+    return means[:, kept], variances[:, kept] + means[:, kept] ** 2
+
+
+def _distances(
+    means: np.ndarray, squares: np.ndarray, source: SourceStatistics, draws: np.ndarray
+) -> np.ndarray:
+    """Distances of images drawn so often: `(b, layers)`."""
+    kept = varies(source)
+    draws = draws / draws.sum(axis=1, keepdims=True)
+    mean = draws @ means
+    variance = np.maximum(draws @ squares - mean**2, 0.0)
     both = variance + source.variance[kept]
     overlap = np.sqrt(2 * np.sqrt(variance * source.variance[kept]) / both)
     apart = np.exp(-((mean - source.mean[kept]) ** 2) / (4 * both))
-    layer = source.layer[kept]
-    sums = np.bincount(layer, 1 - overlap * apart)
-    counts = np.bincount(layer)
-    return float(np.mean(sums[counts > 0] / counts[counts > 0]))
+    layers = int(source.layer.max()) + 1
+    belongs = source.layer[kept][:, None] == np.arange(layers)
+    counts = belongs.sum(axis=0)
+    sums = (1 - overlap * apart) @ belongs
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)

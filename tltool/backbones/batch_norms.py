@@ -25,11 +25,13 @@ class SourceStatistics:
         mean: `(channels,)`, float64, over all layers from the input up.
         variance: `(channels,)`, float64.
         layer: `(channels,)`, int64: the number of the layer that each belongs to.
+        names: of the layers.
     """
 
     mean: np.ndarray
     variance: np.ndarray
     layer: np.ndarray
+    names: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -47,6 +49,7 @@ def source_statistics(backbone: Backbone) -> SourceStatistics:
         np.concatenate([np.zeros(0), *mean]),
         np.concatenate([np.zeros(0), *variance]),
         np.repeat(np.arange(len(sizes)), sizes),
+        tuple(norm.name for norm in norms),
     )
 
 

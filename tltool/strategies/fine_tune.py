@@ -9,9 +9,9 @@ import numpy as np
 from tltool._validation import check_option
 from tltool.backbones import Boundary, boundary
 from tltool.data import Dataset
+from tltool.domain import measured_distance
 from tltool.features import FeatureSource
 from tltool.strategies.cutting import CACHES
-from tltool.strategies.distance import measured_distance
 from tltool.strategies.lesson import Lesson
 from tltool.strategies.network_training import NetworkTraining
 from tltool.strategies.off_the_shelf import OffTheShelf
@@ -92,7 +92,8 @@ class FineTune:
         backbone, wanted = source.backbone, self.unfreeze
         if wanted == "auto":
             wanted = f"last{-(-len(backbone.preset.blocks) // 3)}"
-            many = len(lesson.fitting) >= _MANY_IMAGES
-            if many or (measured_distance(source, lesson.fitting) or 0.0) >= _FAR:
+            distance = measured_distance(source, lesson.fitting)
+            far = distance is not None and distance.value >= _FAR
+            if far or len(lesson.fitting) >= _MANY_IMAGES:
                 wanted = "all"
         return boundary(backbone.preset, backbone.input_size, wanted)

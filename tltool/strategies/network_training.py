@@ -8,17 +8,17 @@ from pathlib import Path
 
 from tltool._presets import training_views
 from tltool.backbones import Boundary
+from tltool.domain import measured_distance
 from tltool.features import DrawnPictures, FeatureSource, StoredActivations
 from tltool.linear import Classifier
 from tltool.linear.calibration import calibrated_log_loss
 from tltool.strategies.cutting import choose_cache
-from tltool.strategies.distance import measured_distance, rate_factor
 from tltool.strategies.lesson import Lesson, source_facts
 from tltool.strategies.off_the_shelf import OffTheShelf
 from tltool.strategies.precision import choose_precision
 from tltool.strategies.tuning import TunedFit, TunedNetwork
 from tltool.training import Batches, History, Pictures, Trainer, TrainingPlan
-from tltool.training.learning_rate import range_test
+from tltool.training.learning_rate import range_test, rate_factor
 
 __all__ = ["NetworkTraining"]
 
@@ -168,7 +168,8 @@ class NetworkTraining:
         found = range_test(trainer, batches, self.plan.optimizer).chosen
         if not self._pretrained:
             return found
-        return found * rate_factor(measured_distance(self._source, self._lesson.fitting))
+        distance = measured_distance(self._source, self._lesson.fitting)
+        return found * rate_factor(None if distance is None else distance.value)
 
     def _pictures(self) -> tuple[Pictures, Pictures]:
         """What the network is shown of the images to fit on, and of those to judge by."""
