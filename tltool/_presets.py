@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +17,7 @@ from tltool._validation import TltoolError, check_option
 
 __all__ = [
     "Accuracy",
+    "AdvisorRules",
     "Augmentation",
     "BackbonePreset",
     "Preprocessing",
@@ -23,6 +25,7 @@ __all__ = [
     "RandomCrops",
     "Recipe",
     "Views",
+    "advisor_rules",
     "augmentation",
     "augmentation_names",
     "backbone_names",
@@ -272,6 +275,45 @@ class Augmentation:
     mixes: bool = False
 
 
+@dataclass(frozen=True)
+class AdvisorRules:
+    """What the advice follows from; where each number comes from stands in `presets/advisor.toml`.
+
+    Args:
+        order: the strategies, from the simplest to the costliest.
+        margin: of accuracy, below which a costlier strategy is not worth its trouble.
+        worth_collecting: of accuracy, what twice the images must bring for that to be the advice.
+        views_seconds: how long averaging over views may take.
+        curve_widening: factor on the width of a learning curve's interval.
+        backbones: of strategies that bring their own.
+        small: images of each class below which a set is small.
+        far: distance from which on images are not similar to the source.
+        apart: the same of one block of the network.
+        table: of size ("small", "big") and similarity ("similar", "not similar") to a strategy.
+        references: named distances.
+        learning_rates: up to a distance (`below`) the `low` and `high` ends of the range.
+        gains: of each strategy the coefficients of its gain over the linear probe.
+        spreads: the standard deviation of what is left of it.
+        costs: of each strategy `start`, `image` and `passes`, and the `spread` of its logarithm.
+    """
+
+    order: tuple[str, ...]
+    margin: float
+    worth_collecting: float
+    views_seconds: float
+    curve_widening: float
+    backbones: Mapping[str, str]
+    small: float
+    far: float
+    apart: float
+    table: Mapping[tuple[str, str], str]
+    references: Mapping[str, float]
+    learning_rates: tuple[Mapping[str, float], ...]
+    gains: Mapping[str, Mapping[str, float]]
+    spreads: Mapping[str, float]
+    costs: Mapping[str, Mapping[str, float]]
+
+
 # View recipes that are drawn by lot.
 _RANDOM = ("augmented", "shifted")
 
@@ -402,6 +444,23 @@ def recipe(name: str) -> Recipe:
     return Recipe(name=name, **_card("recipes", name))
 
 
+@cache
+def advisor_rules() -> AdvisorRules:
+    """What the advice follows from."""
+    card = tomllib.loads(_file("advisor.toml").read_text("utf-8"))
+    table, thresholds = card.pop("table"), card.pop("thresholds")
+    gains = card.pop("gains")
+    return AdvisorRules(
+        order=tuple(card.pop("order")),
+        learning_rates=tuple(card.pop("learning_rates")),
+        table={(s, d): table[s][d] for s in ("small", "big") for d in ("similar", "not similar")},
+        spreads={name: gain.pop("spread") for name, gain in gains.items()},
+        gains=gains,
+        **thresholds,
+        **card,
+    )
+
+
 def _names(folder: str) -> list[str]:
     """The presets of a kind, sorted."""
     files = resources.files(f"tltool.presets.{folder}").iterdir()
@@ -410,8 +469,12 @@ def _names(folder: str) -> list[str]:
 
 def _card(folder: str, name: str) -> dict[str, Any]:
     """What a preset's file holds."""
-    file = resources.files(f"tltool.presets.{folder}").joinpath(f"{name}.toml")
-    return tomllib.loads(file.read_text("utf-8"))
+    return tomllib.loads(_file(f"{folder}/{name}.toml").read_text("utf-8"))
+
+
+def _file(name: str) -> Traversable:
+    """A file of the presets."""
+    return resources.files("tltool.presets").joinpath(*name.split("/"))
 
 
 def packaged_weights(preset: BackbonePreset) -> Path:

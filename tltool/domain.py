@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from tltool.backbones import Backbone, WeightsMissingError
+from tltool._presets import backbone_preset
+from tltool.backbones import Backbone
 from tltool.backbones.batch_norms import source_statistics
 from tltool.backbones.layers import layer_table
+from tltool.backbones.weights import is_at_hand
 from tltool.data import CANVAS_VERSION, Example
 from tltool.features import FeatureSource
 from tltool.features.moments import image_moments
@@ -67,21 +69,21 @@ def measured_distance(source: FeatureSource, examples: Sequence[Example]) -> Dom
     backbone = source.backbone
     if backbone.weights.seed is not None:
         return None
+    chosen = sorted({e.hash: e for e in examples}.values(), key=lambda e: e.hash)[:_IMAGES]
+    digest = hashlib.sha256(repr((_VERSION, CANVAS_VERSION, backbone.key)).encode())
+    for example in chosen:
+        digest.update(example.hash)
+    kept = source.store.finding(digest.hexdigest())
+    if kept is not None:
+        return DomainDistance(**kept)
     if not _remembers(backbone):
         proxy = _proxy(backbone)
         if proxy is None:
             return None
         source = source.of_backbone(proxy)
-    chosen = sorted({e.hash: e for e in examples}.values(), key=lambda e: e.hash)[:_IMAGES]
-    digest = hashlib.sha256(repr((_VERSION, CANVAS_VERSION, source.backbone.key)).encode())
-    for example in chosen:
-        digest.update(example.hash)
-    kept = source.store.finding(digest.hexdigest())
-    if kept is None:
-        found = _measured(source, chosen)
-        source.store.add_finding(digest.hexdigest(), asdict(found))
-        return found
-    return DomainDistance(**kept)
+    found = _measured(source, chosen)
+    source.store.add_finding(digest.hexdigest(), asdict(found))
+    return found
 
 
 def _measured(source: FeatureSource, examples: Sequence[Example]) -> DomainDistance:
@@ -116,10 +118,6 @@ def _proxy(backbone: Backbone) -> Backbone | None:
     """A network that remembers the same source, if there is one whose weights can be had."""
     if backbone.preset.accuracy.on != "ImageNet":
         return None
-    for name in _PROXIES:
-        try:
-            found = Backbone(name)
-        except WeightsMissingError:
-            continue
-        return found
-    return None
+    at_hand = (name for name in _PROXIES if is_at_hand(backbone_preset(name)))
+    name = next(at_hand, None)
+    return None if name is None else Backbone(name)

@@ -7,22 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tltool.metrics import METRICS, wilson_interval
+from tltool.metrics import METRICS, Interval, wilson_interval
 
 __all__ = ["Evaluation", "Interval", "evaluate_predictions", "majority_class"]
 
 _RESAMPLES = 1000
 _BLOCK = 100
 _LEVEL = (2.5, 97.5)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure and the ends of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

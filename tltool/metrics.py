@@ -7,6 +7,7 @@ the figure itself, rows of resampling counts give its bootstrap distribution in 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 __all__ = [
     "METRICS",
     "METRIC_NAMES",
+    "Interval",
     "MetricName",
     "accuracy",
     "expected_calibration_error",
@@ -79,6 +81,15 @@ def expected_calibration_error(
     bins = np.clip(np.ceil(confidence * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
     gaps = _by_class(weights * (confidence - right), bins, _BINS)
     return np.abs(gaps).sum(axis=1) / weights.sum(axis=1)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and the ends of its interval, of 95 % where nothing else is said."""
+
+    value: float
+    low: float
+    high: float
 
 
 class MetricName(NamedTuple):

@@ -83,6 +83,7 @@ class Backbone:
         self._with_head = head is not None
         self.weights: Weights = find_weights(self.preset, weights, seed, head=self._with_head)
         self._derived: dict[str, Backbone] = {}
+        self._built: list[keras.Model] = []
 
     def with_weights(self, arrays: Sequence[np.ndarray], source: str) -> Backbone:
         """The same network with other weights.
@@ -102,22 +103,30 @@ class Backbone:
         return self._derived[known]
 
     def tapping(self, taps: str) -> Backbone:
-        """The same network with other feature layers, outside its classification layers.
+        """The same network with other feature layers; it is built once for both.
 
         Raises:
             TltoolError: an unknown layer or pooling.
         """
         other = self._copied()
         other.taps = parse_taps(self.preset, taps, self._kinds_of_layers)
-        other.__dict__.update(network=self.network)
+        other._built = self._built
+        return other
+
+    def with_head(self) -> Backbone:
+        """The same network and weights with the classification layers.
+
+        Whether the weights hold these shows when it is built.
+        """
+        other = self._copied()
+        other._with_head = True
         return other
 
     def _copied(self) -> Backbone:
         """One that has built nothing yet."""
         other = copy.copy(self)
-        other._derived = {}
-        for name in ("network", "model"):
-            other.__dict__.pop(name, None)
+        other._derived, other._built = {}, []
+        other.__dict__.pop("model", None)
         return other
 
     @property
@@ -156,12 +165,18 @@ class Backbone:
         """
         return self.model_of(self.parts)
 
-    @cached_property
+    @property
     def network(self) -> keras.Model:
         """The whole network with its weights, from raw pixels to its last activations.
 
-        It has its classification layers, to logits, only where a tap lies among them.
+        It has its classification layers, to logits, only where a tap lies among them, or where
+        they were asked for.
         """
+        if not self._built:
+            self._built.append(self._build())
+        return self._built[0]
+
+    def _build(self) -> keras.Model:
         keras = import_keras()
 
         if self.weights.seed is not None:

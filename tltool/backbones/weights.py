@@ -27,6 +27,7 @@ __all__ = [
     "WeightsMissingError",
     "find_weights",
     "imported_file",
+    "is_at_hand",
     "local_weights",
     "weights_file",
     "weights_folder",
@@ -220,6 +221,11 @@ def local_weights(preset: BackbonePreset) -> str:
         if any((folder / file).is_file() for file, _ in _official_files(preset, head=False)):
             return name
     return "download"
+
+
+def is_at_hand(preset: BackbonePreset) -> bool:
+    """Whether a backbone's own weights are on this machine."""
+    return local_weights(preset) not in ("download", "none")
 
 
 def _own_weights(preset: BackbonePreset, *, head: bool, imported: bool) -> Weights:

@@ -1,0 +1,420 @@
+"""Which strategy, and why: from measures of a data set to advice, by rules in a preset.
+
+Nothing is measured and no network is run here: numbers go in, numbers and sentences come out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tltool._presets import AdvisorRules, advisor_rules
+from tltool.learning_curve import LearningCurve
+from tltool.metrics import Interval
+
+__all__ = [
+    "Advice",
+    "Evidence",
+    "Forecast",
+    "Similarity",
+    "Size",
+    "TapEvidence",
+    "advise_on",
+    "expected_accuracies",
+    "table_cell",
+    "table_strategy",
+]
+
+# Nothing is taken to be more certain than this, either way.
+_SURE = 1e-3
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much there is to learn from.
+
+    Args:
+        images: usable ones to learn from, test images left out.
+        classes: how many.
+        smallest_class: images of the class that has the fewest.
+        effective: images, near-duplicates of each other counted once.
+    """
+
+    images: int
+    classes: int
+    smallest_class: int
+    effective: int
+
+    @property
+    def of_each_class(self) -> float:
+        """Images of a class, in the mean, near-duplicates counted once."""
+        return self.effective / max(self.classes, 1)
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """How near the images are to those that the network was trained on.
+
+    Args:
+        distance: mean squared Hellinger distance, with a 95 % interval.
+        by_block: of each block of the network, from the input up.
+        measured_with: the network that tells; another one where the backbone itself cannot.
+    """
+
+    distance: Interval
+    by_block: Mapping[str, float]
+    measured_with: str
+
+
+@dataclass(frozen=True)
+class TapEvidence:
+    """What the features of one layer are worth, no network trained.
+
+    Args:
+        tap: the layer.
+        accuracy: of a cross-validated linear probe, with a 95 % interval.
+        neighbours: share of images whose nearest ones tell their class.
+        log_evidence: LogME.
+        h_score: H-score.
+        leep: LEEP; None where the network has no classes of its own.
+        nce: NCE; None likewise.
+    """
+
+    tap: str
+    accuracy: Interval
+    neighbours: float
+    log_evidence: float
+    h_score: float
+    leep: float | None = None
+    nce: float | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is measured of a data set and a backbone.
+
+    Args:
+        backbone: the network.
+        size: how much there is.
+        similarity: how near it is; None where nothing remembers the source.
+        taps: what the features are worth, the backbone's own tap first.
+        curve: what more images would bring; None where the images are too few for one.
+        forward: seconds that an image takes through the network on this machine.
+        scratch_forward: the same of the network that would be trained from scratch.
+        views: how many views of an image features are averaged over, at most.
+    """
+
+    backbone: str
+    size: Size
+    similarity: Similarity | None
+    taps: tuple[TapEvidence, ...]
+    curve: LearningCurve | None
+    forward: float
+    scratch_forward: float
+    views: int = 1
+
+    @property
+    def probe(self) -> TapEvidence:
+        """That of the backbone's own tap."""
+        return self.taps[0]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a strategy is expected to reach.
+
+    Args:
+        strategy: which.
+        accuracy: with a 90 % interval.
+        seconds: on this machine, with a 90 % interval.
+    """
+
+    strategy: str
+    accuracy: Interval
+    seconds: Interval
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do, and all that it follows from.
+
+    Args:
+        evidence: what was measured.
+        cell: of the table of size against similarity.
+        table: the strategy that the table alone would name.
+        strategy: the one that is recommended.
+        settings: with it, as `adapt` takes them.
+        forecasts: of each strategy, the best expected first.
+        more: expected accuracy with so many times the images, with 90 % intervals.
+        needed: images of each class that a wished-for accuracy takes, with a 90 % interval; None
+            where none was wished for or the curve never reaches it.
+        target: that accuracy.
+        nearest: the reference point that the distance is nearest to.
+        references: names and distances of all of them.
+        boundary: the lowest block from which on the images differ from the source; None where they
+            do not.
+        learning_rate: lowest and highest that are worth trying.
+        reasons: three sentences.
+        notes: what puts the advice in doubt, a sentence each.
+    """
+
+    evidence: Evidence
+    cell: tuple[str, str]
+    table: str
+    strategy: str
+    settings: Mapping[str, Any]
+    forecasts: tuple[Forecast, ...]
+    more: Mapping[int, Interval]
+    needed: Interval | None
+    target: float | None
+    nearest: str | None
+    references: Mapping[str, float]
+    boundary: str | None
+    learning_rate: tuple[float, float]
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def advise_on(
+    evidence: Evidence,
+    *,
+    target: float | None = None,
+    strategies: Sequence[str] | None = None,
+    rules: AdvisorRules | None = None,
+) -> Advice:
+    """What to do with a data set and a backbone.
+
+    Args:
+        evidence: what was measured.
+        target: an accuracy that is wished for.
+        strategies: those to choose from; None for all.
+        rules: thresholds and coefficients; None for those of `presets/advisor.toml`.
+    """
+    rules = rules or advisor_rules()
+    allowed = [name for name in rules.order if strategies is None or name in strategies]
+    accuracies = expected_accuracies(evidence, rules)
+    forecasts = [
+        Forecast(name, accuracies[name], _seconds(name, evidence, rules)) for name in allowed
+    ]
+    chosen = _chosen(forecasts, rules)
+    forecasts.sort(key=lambda one: -one.accuracy.value)
+    n = evidence.size.images
+    own = accuracies[rules.order[0]]
+    more = {times: _with_more(evidence, own, times, rules) for times in (2, 4, 10)}
+    nearest = _nearest(evidence, rules)
+    boundary = _boundary(evidence, rules)
+    settings: dict[str, Any] = {"strategy": chosen.strategy, "backbone": evidence.backbone}
+    if chosen.strategy in rules.backbones:
+        settings["backbone"] = rules.backbones[chosen.strategy]
+    if chosen.strategy == "fine-tune" and boundary is not None:
+        settings["unfreeze"] = boundary
+    if chosen.strategy != "from-scratch":
+        spent = evidence.forward * n * evidence.views
+        settings["views"] = "auto" if spent <= rules.views_seconds else "1"
+    needed = None
+    if target is not None and evidence.curve is not None:
+        found = evidence.curve.images_for(target)
+        if found is not None:
+            per = evidence.size.classes
+            needed = Interval(found.value / per, found.low / per, found.high / per)
+    cell = table_cell(evidence, rules)
+    advice = Advice(
+        evidence,
+        cell,
+        table_strategy(evidence, rules),
+        chosen.strategy,
+        settings,
+        tuple(forecasts),
+        more,
+        needed,
+        target,
+        nearest,
+        dict(rules.references),
+        boundary,
+        _learning_rate(evidence, rules),
+        (),
+        _notes(evidence, target, needed),
+    )
+    return _with_reasons(advice, rules)
+
+
+def table_cell(evidence: Evidence, rules: AdvisorRules) -> tuple[str, str]:
+    """Where a data set stands: "small" or "big", and "similar" or "not similar"."""
+    size = "small" if evidence.size.of_each_class < rules.small else "big"
+    distance = evidence.similarity.distance.value if evidence.similarity else 0.0
+    return size, "not similar" if distance >= rules.far else "similar"
+
+
+def table_strategy(evidence: Evidence, rules: AdvisorRules) -> str:
+    """What the table alone says, "collect more data" included."""
+    return rules.table[table_cell(evidence, rules)]
+
+
+def predictors(evidence: Evidence) -> dict[str, float]:
+    """What a strategy's gain over the linear probe may depend on."""
+    distance = evidence.similarity.distance.value if evidence.similarity else 0.0
+    probe = evidence.probe
+    return {
+        "constant": 1.0,
+        "images_of_each_class": math.log10(max(evidence.size.of_each_class, 1.0) / 20),
+        "images": math.log10(max(evidence.size.images, 1) / 200),
+        "distance": math.sqrt(distance),
+        "probe": _logit(probe.accuracy.value),
+        "neighbours": _logit(probe.neighbours) - _logit(probe.accuracy.value),
+    }
+
+
+def expected_accuracies(evidence: Evidence, rules: AdvisorRules) -> dict[str, Interval]:
+    """Of each strategy the accuracy to expect, with a 90 % interval.
+
+    The logit of the linear probe's cross-validated accuracy, and a gain that is linear in
+    `predictors`.
+    """
+    probe = evidence.probe.accuracy
+    own = (_logit(probe.high) - _logit(probe.low)) / (2 * 1.96)
+    measured = predictors(evidence)
+    found = {}
+    for name in rules.order:
+        gain = sum(rules.gains[name].get(key, 0.0) * value for key, value in measured.items())
+        middle = _logit(probe.value) + gain
+        spread = 1.645 * math.hypot(rules.spreads[name], own)
+        found[name] = Interval(_expit(middle), _expit(middle - spread), _expit(middle + spread))
+    return found
+
+
+def _chosen(forecasts: Sequence[Forecast], rules: AdvisorRules) -> Forecast:
+    """The simplest of those that are within the margin of the best."""
+    best = max(one.accuracy.value for one in forecasts)
+    return next(one for one in forecasts if one.accuracy.value >= best - rules.margin)
+
+
+def _seconds(strategy: str, evidence: Evidence, rules: AdvisorRules) -> Interval:
+    """What a strategy takes: a start, and so many passes of each image."""
+    cost = rules.costs[strategy]
+    forward = evidence.scratch_forward if strategy == "from-scratch" else evidence.forward
+    value = cost["start"] + evidence.size.images * (cost["image"] + cost["passes"] * forward)
+    factor = math.exp(1.645 * cost["spread"])
+    return Interval(value, value / factor, value * factor)
+
+
+def _with_more(evidence: Evidence, own: Interval, times: int, rules: AdvisorRules) -> Interval:
+    """Off-the-shelf accuracy with so many times the images.
+
+    Where there is no curve, it is no worse than now and may be perfect.
+    """
+    if evidence.curve is None:
+        return Interval(own.value, own.low, 1.0)
+    n = evidence.size.images
+    shift = _logit(own.value) - _logit(evidence.curve.accuracy(n).value)
+    found = evidence.curve.accuracy(n * times)
+    middle = _logit(found.value)
+    ends = (_logit(found.low) - middle, _logit(found.high) - middle)
+    spread = 1.645 * rules.spreads[rules.order[0]]
+    low, high = (math.copysign(math.hypot(end, spread), end) for end in ends)
+    middle += shift
+    return Interval(_expit(middle), _expit(middle - abs(low)), _expit(middle + abs(high)))
+
+
+def _nearest(evidence: Evidence, rules: AdvisorRules) -> str | None:
+    if evidence.similarity is None:
+        return None
+    distance = evidence.similarity.distance.value
+    return min(rules.references, key=lambda name: abs(rules.references[name] - distance))
+
+
+def _boundary(evidence: Evidence, rules: AdvisorRules) -> str | None:
+    """The lowest block from which on all blocks are apart from the source."""
+    if evidence.similarity is None or evidence.similarity.measured_with != evidence.backbone:
+        return None
+    found = None
+    for block, distance in reversed(list(evidence.similarity.by_block.items())):
+        if distance < rules.apart:
+            break
+        found = block
+    return found
+
+
+def _learning_rate(evidence: Evidence, rules: AdvisorRules) -> tuple[float, float]:
+    """Of SGD with a momentum of 0.9, by distance."""
+    distance = evidence.similarity.distance.value if evidence.similarity else 0.0
+    for step in rules.learning_rates:
+        if distance < step["below"]:
+            return step["low"], step["high"]
+    last = rules.learning_rates[-1]
+    return last["low"], last["high"]
+
+
+def _notes(evidence: Evidence, target: float | None, needed: Interval | None) -> tuple[str, ...]:
+    notes = []
+    if evidence.similarity is None:
+        notes.append(
+            f"Nothing tells how far the images are from those that {evidence.backbone} was trained "
+            "on, so they were taken to be similar."
+        )
+    elif evidence.similarity.measured_with != evidence.backbone:
+        notes.append(
+            f"{evidence.backbone} has no batch normalisation that remembers its source, so the "
+            f"distance was measured with {evidence.similarity.measured_with}, which was trained "
+            "on the same images."
+        )
+    if evidence.curve is None:
+        notes.append(
+            f"{evidence.size.images} images are too few for a learning curve, so what more of them "
+            "would bring cannot be told."
+        )
+    if target is not None and evidence.curve is not None and needed is None:
+        notes.append(
+            f"The learning curve does not reach an accuracy of {target:.3g}, however many images; "
+            "another backbone may, or fine-tuning."
+        )
+    return tuple(notes)
+
+
+def _with_reasons(advice: Advice, rules: AdvisorRules) -> Advice:
+    """The same with its three sentences."""
+    size, by_name = advice.evidence.size, {one.strategy: one for one in advice.forecasts}
+    where = "how far they are from the source cannot be told"
+    if advice.evidence.similarity is not None:
+        distance = advice.evidence.similarity.distance
+        where = (
+            f"they lie {distance.value:.3f} from the images that the network was trained on, about "
+            f"as far as {advice.nearest} ({advice.references[str(advice.nearest)]:.3f})"
+        )
+    first = (
+        f"There are {size.images:,} images to learn from, {size.of_each_class:.0f} of each class "
+        f"on average, and {where}."
+    )
+    chosen = by_name[advice.strategy].accuracy
+    others = [one for one in advice.forecasts if one.strategy != advice.strategy]
+    second = (
+        f"A linear probe on the features is right for {_percent(advice.evidence.probe.accuracy)}; "
+        f"from that, {advice.strategy} is expected to reach {_percent(chosen)}"
+    )
+    if others:
+        best = others[0]
+        second += f", and {best.strategy}, the next, {_percent(best.accuracy)}"
+    if others and others[0].accuracy.value > chosen.value:
+        second += ", which is no more than its trouble is worth"
+    now = by_name.get(rules.order[0], by_name[advice.strategy]).accuracy.value
+    gain = advice.more[2].value - now
+    third = f"Twice the images would bring off-the-shelf features to {_percent(advice.more[2])}" + (
+        ", so collecting more is the surest gain." if gain >= rules.worth_collecting else "."
+    )
+    return replace(advice, reasons=(first, second + ".", third))
+
+
+def _percent(interval: Interval) -> str:
+    """ "84.0 % (82.7 to 85.3)"."""
+    value, low, high = (100 * v for v in (interval.value, interval.low, interval.high))
+    return f"{value:.1f} % ({low:.1f} to {high:.1f})"
+
+
+def _logit(p: float) -> float:
+    p = min(max(p, _SURE), 1 - _SURE)
+    return math.log(p / (1 - p))
+
+
+def _expit(x: float) -> float:
+    return 1 / (1 + math.exp(-x))

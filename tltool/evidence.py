@@ -1,0 +1,205 @@
+"""What is measured of a data set and a backbone before any training: from stored features alone."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from tltool._presets import advisor_rules, views_for
+from tltool._validation import TltoolError
+from tltool.advisor import Evidence, Similarity, Size, TapEvidence
+from tltool.backbones import Backbone
+from tltool.data import Dataset, Example
+from tltool.domain import measured_distance
+from tltool.features import FeatureSource
+from tltool.learning_curve import LearningCurve, fit_curve
+from tltool.linear import Problem
+from tltool.linear.linear_head import softmax
+from tltool.linear.probing import Probe, probe
+from tltool.metrics import Interval, wilson_interval
+from tltool.strategies.folds import stratified_folds
+from tltool.transferability import h_score, leep, log_evidence, nce, nearest_neighbours
+
+__all__ = ["measure_evidence", "probed_taps"]
+
+_log = logging.getLogger(__name__)
+
+# Blocks whose features are looked at besides the backbone's own tap, at most.
+_BLOCKS = 4
+
+_FOLDS = 5
+
+# Cross-validation is repeated until so many images have been held out, at most so often: chance
+# decides more where they are few.
+_HELD_OUT = 300
+_MOST_ROUNDS = 8
+
+_CHAINS = (("standardise",), ("sqrt", "l2"))
+
+# Shares of the images that the learning curve is drawn through, and the fewest images of a class.
+_SHARES = (0.125, 0.25, 0.5, 1.0)
+_FEWEST_OF_CLASS = 2
+
+# Images that the network is timed on, and how often.
+_TIMED = 16
+_TIMES = 3
+
+
+def measure_evidence(source: FeatureSource, dataset: Dataset, *, seed: int) -> Evidence:
+    """Measure all that the advice follows from; no test image is looked at.
+
+    Args:
+        source: of the backbone; features are those of one view.
+        dataset: checked and split.
+        seed: of the folds and resamples.
+
+    Raises:
+        TltoolError: fewer than two classes, or none with two images.
+    """
+    examples = dataset.of("train", "val")
+    source = source.showing(views_for("1", source.backbone.input_size))
+    folds = stratified_folds(examples, _FOLDS, seed) if examples else None
+    if folds is None or len({e.label for e in examples}) < 2:
+        raise TltoolError(
+            "Advice needs at least two classes of two images each to learn from, near-duplicates "
+            "counted once; give more images, or name a --strategy."
+        )
+    rounds = min(_MOST_ROUNDS, -(-_HELD_OUT // len(examples)))
+    all_folds = [folds]
+    for more in range(1, rounds):
+        again = stratified_folds(examples, _FOLDS, seed + more)
+        all_folds += [] if again is None else [again]
+    backbone = source.backbone
+    blocks = probed_taps(backbone)
+    tapped = source.of_backbone(backbone.tapping(",".join(blocks)))
+    tapped.extract(examples)
+    targets = dataset.targets(examples)
+    classes = len(dataset.labels)
+    told = _own_classes(source, examples)
+    groups = _numbers([e.group for e in examples])
+    own = source.features(examples)
+    problem = Problem(own.values, targets, classes, own.widths)
+    found = {chain: probe(problem, all_folds, chain) for chain in _CHAINS}
+    chain = min(found, key=lambda one: float(found[one].losses[-1].mean()))
+    name = ", ".join(tap.name for tap in backbone.taps)
+    taps = [_tap_evidence(name, problem, found[chain], groups, told)]
+    for block in blocks:
+        other = backbone.tapping(block)
+        if other.parts == backbone.parts:
+            continue
+        features = source.of_backbone(other).features(examples)
+        part = Problem(features.values, targets, classes, features.widths)
+        taps.append(_tap_evidence(block, part, probe(part, all_folds[:1], chain), groups, told))
+    return Evidence(
+        backbone.preset.name,
+        _size(examples, classes),
+        _similarity(source, examples),
+        tuple(taps),
+        _curve(problem, all_folds, chain, seed),
+        _seconds_an_image(source),
+        _seconds_an_image(source.of_backbone(Backbone(_scratch_backbone()))),
+        views_for("auto", backbone.input_size).count,
+    )
+
+
+def probed_taps(backbone: Backbone) -> list[str]:
+    """Blocks whose features are looked at: the last one, and others spread evenly below it."""
+    blocks = list(backbone.preset.blocks)
+    places = np.linspace(len(blocks) - 1, 0, _BLOCKS + 1)[:-1].round().astype(int)
+    return [blocks[i] for i in sorted(set(places.tolist()), reverse=True)]
+
+
+def _scratch_backbone() -> str:
+    return advisor_rules().backbones["from-scratch"]
+
+
+def _size(examples: Sequence[Example], classes: int) -> Size:
+    counts = Counter(e.label for e in examples)
+    groups = {(e.label, e.group) for e in examples}
+    smallest = min(counts.values()) if len(counts) == classes else 0
+    return Size(len(examples), classes, smallest, len(groups))
+
+
+def _similarity(source: FeatureSource, examples: Sequence[Example]) -> Similarity | None:
+    found = measured_distance(source, examples)
+    if found is None:
+        return None
+    return Similarity(Interval(found.value, found.low, found.high), found.by_block, found.backbone)
+
+
+def _tap_evidence(
+    name: str, problem: Problem, found: Probe, groups: np.ndarray, told: np.ndarray | None
+) -> TapEvidence:
+    features, targets = problem.features, problem.targets
+    n = len(targets)
+    right = float(found.hits[-1].mean())
+    low, high = wilson_interval(round(right * n), n)
+    return TapEvidence(
+        name,
+        Interval(right, min(low, right), max(high, right)),
+        float(nearest_neighbours(features, targets, groups).mean()),
+        log_evidence(features, targets, problem.n_classes),
+        h_score(features, targets),
+        None if told is None else leep(told, targets),
+        None if told is None else nce(told.argmax(axis=1), targets),
+    )
+
+
+def _curve(
+    problem: Problem, rounds: Sequence[np.ndarray], chain: tuple[str, ...], seed: int
+) -> LearningCurve | None:
+    """What more images would bring; None where there are too few for three sizes."""
+    k = len(np.unique(problem.targets))
+    of_class = len(problem.targets) * (1 - 1 / (rounds[0].max() + 1)) / k
+    shares = [share for share in _SHARES if share * of_class >= _FEWEST_OF_CLASS]
+    if len(shares) < 3:
+        whole = round(of_class)
+        shares = [n / whole for n in range(_FEWEST_OF_CLASS, whole + 1)]
+    if len(shares) < 3:
+        return None
+    found = probe(problem, rounds, chain, shares, seed)
+    return fit_curve(found.sizes, found.hits, seed, advisor_rules().curve_widening)
+
+
+def _own_classes(source: FeatureSource, examples: Sequence[Example]) -> np.ndarray | None:
+    """Probabilities of the classes that the network was trained on; None where it has lost them."""
+    backbone = source.backbone
+    preset, store = backbone.preset, source.store
+    fixed = preset.fixed_head and backbone.input_size != preset.input_size
+    if "logits" not in preset.head_taps or fixed or backbone.weights.seed is not None:
+        return None
+    key = hashlib.sha256(f"head {backbone.key}".encode()).hexdigest()
+    known = store.finding(key)
+    whole = backbone.with_head().tapping("logits")
+    if known is None:
+        try:
+            known = whole.network is not None
+        except TltoolError as error:
+            _log.debug("no classification layers: %s", error)
+            known = False
+        store.add_finding(key, known)
+    return softmax(source.of_backbone(whole).features(examples).values) if known else None
+
+
+def _numbers(groups: Sequence[bytes]) -> np.ndarray:
+    """The same number for the same group."""
+    number: dict[bytes, int] = {}
+    return np.array([number.setdefault(group, len(number)) for group in groups])
+
+
+def _seconds_an_image(source: FeatureSource) -> float:
+    """What one image takes through the network, the quickest of some tries."""
+    height, width = source.canvas_size
+    pixels = np.zeros((_TIMED, height, width, 3), np.uint8)
+    source.of_canvases(pixels)
+    taken = []
+    for _ in range(_TIMES):
+        started = time.perf_counter()
+        source.of_canvases(pixels)
+        taken.append(time.perf_counter() - started)
+    return min(taken) / _TIMED

@@ -1,0 +1,176 @@
+"""What more images would bring: a power law through the errors of smaller training sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tltool.metrics import Interval
+
+__all__ = ["LearningCurve", "fit_curve"]
+
+# Exponents that are tried: an error falls between hardly and in inverse proportion to the images.
+_SLOPES = np.linspace(0.02, 1.0, 50)
+
+# What is held of an exponent before any point is seen: its mean and deviation. Where the points
+# are few it decides, where they are many it does not.
+_USUAL_SLOPE = 0.4
+_SLOPE_SPREAD = 0.25
+
+_RESAMPLES = 300
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """`error(n) = floor + scale * n ** -slope`, n the number of training images.
+
+    Args:
+        sizes: numbers of images that were fitted on, ascending.
+        accuracies: what was right of images held out, for each.
+        floor, scale, slope: of the curve.
+        resampled: the same of resamples of the images, `(b, 3)`.
+        widening: factor on the width of intervals, that makes up for what resamples of one set
+            cannot tell.
+
+    Source: Cortes et al., "Learning Curves: Asymptotic Values and Rate of Convergence", 1993.
+    """
+
+    sizes: tuple[int, ...]
+    accuracies: tuple[float, ...]
+    floor: float
+    scale: float
+    slope: float
+    resampled: np.ndarray = field(repr=False)
+    widening: float = 1.0
+
+    def accuracy(self, n: float, level: float = 0.9) -> Interval:
+        """Expected with so many training images."""
+        value = 1.0 - _error(np.array([[self.floor, self.scale, self.slope]]), n)[0]
+        found = _logit(1.0 - _error(self.resampled, n))
+        low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+        middle = _logit(np.array([value]))[0]
+        low, high = (middle + self.widening * (end - middle) for end in (low, high))
+        ends = sorted([float(_expit(low)), float(value), float(_expit(high))])
+        return Interval(float(value), ends[0], ends[2])
+
+    def images_for(self, accuracy: float, level: float = 0.9) -> Interval | None:
+        """How many training images an accuracy would take.
+
+        Returns:
+            None where the curve never reaches it; an infinite end where a part of the interval
+            does not.
+        """
+        at_least = self._first(lambda n: self.accuracy(n, level).value, accuracy)
+        if not np.isfinite(at_least):
+            return None
+        soonest = self._first(lambda n: self.accuracy(n, level).high, accuracy)
+        latest = self._first(lambda n: self.accuracy(n, level).low, accuracy)
+        return Interval(at_least, min(soonest, at_least), max(latest, at_least))
+
+    def _first(self, reached: Callable[[float], float], accuracy: float) -> float:
+        """The smallest number of images, by bisection of its logarithm; infinity beyond 10^9."""
+        low, high = 0.0, np.log(1e9)
+        if reached(np.exp(high)) < accuracy:
+            return float("inf")
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (low, middle) if reached(np.exp(middle)) >= accuracy else (middle, high)
+        return float(np.ceil(np.exp(high) - 1e-6))
+
+
+def fit_curve(
+    sizes: np.ndarray, hits: np.ndarray, seed: int, widening: float = 1.0
+) -> LearningCurve | None:
+    """A power law through shares of images that were right.
+
+    Args:
+        sizes: numbers of images that were fitted on, ascending, `(s,)`.
+        hits: for each size and image held out how often it was right, from 0 to 1, `(s, n)`.
+        seed: of the resamples.
+        widening: see `LearningCurve`.
+
+    Returns:
+        None with fewer than three sizes: two points tell no curve.
+    """
+    sizes = np.asarray(sizes, np.float64)
+    if len(sizes) < 3 or not hits.size:
+        return None
+    misses = 1.0 - np.asarray(hits, np.float64)
+    n = misses.shape[1]
+    random = np.random.default_rng(seed)
+    # the Bayesian bootstrap; half an image that is always missed and half a one that never is
+    # stand for what so many images cannot exclude
+    weights = random.exponential(size=(_RESAMPLES, n))
+    always, never = random.gamma(0.5, size=(2, _RESAMPLES))
+    totals = weights.sum(axis=1) + always + never
+    errors = (weights @ misses.T + always[:, None]) / totals[:, None]
+    # what is held beforehand is drawn anew for each, too, or it would pass for knowledge
+    usual = np.clip(random.normal(_USUAL_SLOPE, _SLOPE_SPREAD, _RESAMPLES), *_SLOPES[[0, -1]])
+    resampled = _fit(sizes, errors, n, usual)
+    floor, scale, slope = _fit(sizes, misses.mean(axis=1)[None], n, np.array([_USUAL_SLOPE]))[0]
+    return LearningCurve(
+        tuple(round(float(size)) for size in sizes),
+        tuple(float(1 - miss) for miss in misses.mean(axis=1)),
+        float(floor),
+        float(scale),
+        float(slope),
+        resampled,
+        widening,
+    )
+
+
+def _fit(sizes: np.ndarray, errors: np.ndarray, n: int, usual: np.ndarray) -> np.ndarray:
+    """Floor, scale and slope of rows of errors `(b, s)`, each with a usual slope: `(b, 3)`."""
+    spread = np.maximum(errors * (1 - errors), 0.25 / n) / n
+    weights = 1.0 / spread
+    best = np.full(len(errors), np.inf)
+    found = np.zeros((len(errors), 3))
+    for slope in _SLOPES:
+        falling = (sizes / sizes[-1]) ** -slope
+        for with_floor in (False, True):
+            floor, scale = _line(falling, errors, weights, with_floor)
+            off = errors - floor[:, None] - scale[:, None] * falling
+            cost = (weights * off**2).sum(axis=1)
+            cost = cost + ((slope - usual) / _SLOPE_SPREAD) ** 2
+            better = cost < best
+            best = np.where(better, cost, best)
+            slopes = np.full(len(errors), slope)
+            made = np.stack([floor, scale * sizes[-1] ** slope, slopes], axis=1)
+            found[better] = made[better]
+    return found
+
+
+def _line(
+    falling: np.ndarray, errors: np.ndarray, weights: np.ndarray, with_floor: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Floor and scale, neither below 0, by least squares."""
+    total = weights.sum(axis=1)
+    sx = weights @ falling
+    sxx = weights @ falling**2
+    sy = (weights * errors).sum(axis=1)
+    sxy = (weights * errors) @ falling
+    alone = np.maximum(sxy / sxx, 0.0)
+    if not with_floor:
+        return np.zeros(len(errors)), alone
+    scale = (total * sxy - sx * sy) / np.maximum(total * sxx - sx**2, 1e-300)
+    floor = (sy - scale * sx) / total
+    flat = scale < 0
+    low = floor < 0
+    scale = np.where(flat, 0.0, np.where(low, alone, scale))
+    floor = np.where(flat, sy / total, np.where(low, 0.0, floor))
+    return floor, scale
+
+
+def _error(curves: np.ndarray, n: float) -> np.ndarray:
+    return np.clip(curves[:, 0] + curves[:, 1] * n ** -curves[:, 2], 0.0, 1.0)
+
+
+def _logit(p: np.ndarray) -> np.ndarray:
+    p = np.clip(p, 1e-6, 1 - 1e-6)
+    return np.log(p / (1 - p))
+
+
+def _expit(x: float) -> float:
+    return 1.0 / (1.0 + float(np.exp(-x)))
