@@ -2,7 +2,7 @@
 
     python benchmarks/strategies.py caltech101/101_ObjectCategories --rows frozen-head,cache
     TLTOOL_WEIGHTS=FOLDER python benchmarks/strategies.py caltech101/... --rows guide --seeds 3
-    python benchmarks/strategies.py cifar10_jpeg --rows table --weights cifar_resnet56.npz
+    python benchmarks/strategies.py cifar10_jpeg --rows table --weights cifar_resnet56.npz --seen
 
 `frozen-head`: a head trained for some epochs on stored features, extraction and decoding included,
 against the same head trained through the frozen network, as tutorials do. `cache`: the last block
@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sizes", default="100,1000,10000", help="training images of the table")
     parser.add_argument("--strategies", default="off-the-shelf,frozen-head,fine-tune,from-scratch")
+    parser.add_argument("--seen", action="store_true", help="training images are the source's own")
     parser.add_argument("--store", type=Path)
     parser.add_argument("--out", type=Path, help="JSON lines, one a fit; those there are kept")
     options = parser.parse_args()
@@ -323,11 +324,12 @@ def table(options) -> None:
             examples = (*fitting, *judging[: max(size, 500)], *testing)
             part = Dataset(dataset.source, examples, dataset.labels)
             for strategy in options.strategies.split(","):
-                scratch = strategy == "from-scratch"
-                weights = None if scratch else options.weights
-                settings = AdaptSettings(strategy=strategy, backbone=name, weights=weights)
-                made = partial(ours, settings, store, part, 0)
-                report(options, f"{strategy}, {size:,} images", 0, made, targets)
+                settings = AdaptSettings(strategy=strategy)  # which may bring its own network
+                row = f"{strategy}, {size:,} images"
+                if strategy != "from-scratch":
+                    settings = replace(settings, backbone=name, weights=options.weights)
+                    row += ", seen in pretraining" if options.seen else ""
+                report(options, row, 0, partial(ours, settings, store, part, 0), targets)
 
 
 ROWS = {"frozen-head": frozen_head, "cache": cache, "guide": guide, "table": table}

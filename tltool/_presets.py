@@ -456,6 +456,7 @@ def advisor_rules() -> AdvisorRules:
         table={(s, d): table[s][d] for s in ("small", "big") for d in ("similar", "not similar")},
         spreads={name: gain.pop("spread") for name, gain in gains.items()},
         gains=gains,
+        curve_widening=card.pop("curve")["widening"],
         **thresholds,
         **card,
     )

@@ -316,6 +316,8 @@ class AdaptSettings:
             for name in of_plan
             if name not in _NOT_OF_PLAN
         }
+        if self.epochs is not None:  # said by the user, they are all there are
+            given["fewest_steps"] = 0
         if self.units is not None:
             given["units"] = _units(self.units)
         if self.augment is not None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tltool.linear.linear_head import softmax
 
-__all__ = ["calibrated_log_loss", "fit_temperature"]
+__all__ = ["calibrated_log_loss", "calibrated_losses", "fit_temperature"]
 
 
 def fit_temperature(
@@ -50,8 +50,14 @@ def fit_temperature(
 
 def calibrated_log_loss(scores: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
     """Log loss of scores `(n, k)` at the temperature that makes it least, and that temperature."""
+    losses, temperature = calibrated_losses(scores, targets)
+    return float(losses.mean()), temperature
+
+
+def calibrated_losses(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, float]:
+    """The same of each image, `(n,)`."""
     rows = np.arange(len(scores))
     with np.errstate(over="ignore", invalid="ignore"):  # scores as large as that are hopeless
         temperature = fit_temperature(scores, targets, np.ones(len(rows)))
         p = softmax(scores / temperature)[rows, targets]
-    return float(-np.log(np.maximum(p, np.finfo(np.float32).eps)).mean()), temperature
+    return -np.log(np.maximum(p, np.finfo(np.float32).eps)), temperature

@@ -65,7 +65,14 @@ class Lesson:
         """
         examples, weights = weighty(dataset.of("train", "val"), weights)
         fitting, judging, notes = split_off(examples, seed)
-        plan, more = _with_fitting_batch(plan, len(fitting))
+        if not len(fitting):
+            raise TltoolError("There are no images to train on; give more, or lower --val.")
+        wanted, plan = plan.batch_size, plan.for_images(len(fitting))
+        if plan.batch_size < wanted:
+            notes.append(
+                f"A step takes all {len(fitting)} training images, fewer than the {wanted} of "
+                "--batch-size."
+            )
         order = [*fitting, *judging]
         return cls(
             plan,
@@ -74,7 +81,7 @@ class Lesson:
             tuple(examples[i] for i in judging),
             dataset.targets(examples)[order],
             (np.ones(len(examples)) if weights is None else weights)[order],
-            (*notes, *more),
+            tuple(notes),
             seed,
         )
 
@@ -208,14 +215,3 @@ def training_in_words(choices: dict[str, Any], epochs: int) -> list[tuple[str, s
     if plan["augment"]:
         rows.append(("Augmentation", ", ".join(plan["augment"])))
     return [*rows, ("Temperature", f"{choices['temperature']:.3g}")]
-
-
-def _with_fitting_batch(plan: TrainingPlan, n: int) -> tuple[TrainingPlan, Sequence[str]]:
-    """The plan with a batch that there are images for, and what is to be said of it."""
-    if n < 1:
-        raise TltoolError("There are no images to train on; give more, or lower --val.")
-    if plan.batch_size <= n:
-        return plan, []
-    return replace(plan, batch_size=n), [
-        f"A step takes all {n} training images, fewer than the {plan.batch_size} of --batch-size."
-    ]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+
+import numpy as np
 
 from tltool._presets import training_views
 from tltool.backbones import Boundary
 from tltool.domain import measured_distance
 from tltool.features import DrawnPictures, FeatureSource, StoredActivations
 from tltool.linear import Classifier
-from tltool.linear.calibration import calibrated_log_loss
+from tltool.linear.calibration import calibrated_losses
 from tltool.strategies.cutting import choose_cache
 from tltool.strategies.lesson import Lesson, source_facts
 from tltool.strategies.off_the_shelf import OffTheShelf
@@ -89,11 +92,13 @@ class NetworkTraining:
         )
 
     def fit(self, history: History, start: str, linear: OffTheShelf | None = None) -> TunedFit:
-        """What came of it: of several ways to end, the one that does best on the validation images.
+        """What came of it: of several ways to end, the simplest of the best on validation images.
 
-        These are the network and the head as they were trained; that network, and a linear head
-        fitted on its features; and the network as it was before, with such a head. A linear head
-        that is taken is fitted once more, on the validation images as well.
+        From the simplest these are the network as it was before, with a linear head; the trained
+        network, with a linear head fitted on its features; and network and head as they were
+        trained. One is taken before a simpler one where its log loss is lower by more than a
+        standard error of the difference. A linear head that is taken is fitted once more, on the
+        validation images as well.
 
         Args:
             history: what `run` returned.
@@ -119,8 +124,8 @@ class NetworkTraining:
                     weights = lesson.fitting_weights
                     apart = linear.fit(features, lesson.to_fit, seed=lesson.seed, weights=weights)
                     ends[name] = self._judged(features, apart.classifier)
-            best = min(reversed(ends), key=lambda name: ends[name][0])  # of equals the simplest
-            losses = {name: loss for name, (loss, _) in ends.items()}
+            losses = {name: float(found.mean()) for name, (found, _) in ends.items()}
+            best = _simplest_of_the_best({name: ends[name][0] for name in reversed(ends)})
             temperature = ends[best][1]
             if linear is not None and best != "as trained":
                 features = tuned if best == "fitted on them" else source
@@ -142,10 +147,10 @@ class NetworkTraining:
         }
         return replace(fit, classifier=fit.classifier.tempered(temperature))
 
-    def _judged(self, tuned: FeatureSource, classifier: Classifier) -> tuple[float, float]:
-        """Log loss of the validation images at the temperature that suits them, and that."""
+    def _judged(self, tuned: FeatureSource, classifier: Classifier) -> tuple[np.ndarray, float]:
+        """Log losses of the validation images at the temperature that suits them, and that."""
         features = tuned.features(self._lesson.judging).values
-        return calibrated_log_loss(classifier.scores(features), self._lesson.judged_targets)
+        return calibrated_losses(classifier.scores(features), self._lesson.judged_targets)
 
     def _network_of(self, start: Classifier, plan: TrainingPlan) -> TunedNetwork:
         backbone, seed = self._source.backbone, self._lesson.seed
@@ -182,3 +187,18 @@ class NetworkTraining:
         crossing = self._source.of_backbone(backbone.tapping(f"{cut.block}:flatten"))
         stored = StoredActivations(crossing.showing(shown), lesson.fitting, cut.shape)
         return stored, StoredActivations(crossing.showing(judged), lesson.judging, cut.shape)
+
+
+def _simplest_of_the_best(losses: Mapping[str, np.ndarray]) -> str:
+    """Of ways to end, simplest first, the first that is not told apart from the best.
+
+    That is, whose losses of the same images are higher by one standard error at most. Source: the
+    rule of Breiman et al., "Classification and Regression Trees", 1984.
+    """
+    best = min(losses, key=lambda name: float(losses[name].mean()))
+    for name, found in losses.items():
+        apart = found - losses[best]
+        error = float(apart.std()) / np.sqrt(max(1, len(apart) - 1))
+        if float(apart.mean()) <= error:
+            return name
+    return best

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tltool._presets import training_views
@@ -26,6 +26,7 @@ class TrainingPlan:
 
     Args:
         epochs: times that every image is seen, at most.
+        fewest_steps: more epochs than that where they would be fewer steps, as few images are.
         batch_size: images a step.
         optimizer: "sgd" (with Nesterov momentum) or "adamw".
         learning_rate: its peak; "auto" to find it by a range test.
@@ -55,6 +56,7 @@ class TrainingPlan:
     """
 
     epochs: int = 50
+    fewest_steps: int = 0
     batch_size: int = 32
     optimizer: str = "adamw"
     learning_rate: float | str = 1e-3
@@ -84,6 +86,7 @@ class TrainingPlan:
         whole("epochs", 1)
         whole("batch_size", 1)
         whole("patience", 0)
+        whole("fewest_steps", 0)
         check_option("--optimizer", self.optimizer, _OPTIMIZERS)
         check_option("schedule", self.schedule, _SCHEDULES)
         check_option("--balance", self.balance, _BALANCES)
@@ -116,6 +119,16 @@ class TrainingPlan:
             if name not in known:
                 raise TltoolError(f"Training has no setting {name!r}: {nearest(name, known)}")
         return cls(**{**card, **{k: v for k, v in given.items() if v is not None}})
+
+    def for_images(self, n: int) -> TrainingPlan:
+        """The same with a batch that there are images for, and epochs enough for the steps.
+
+        Where there are more epochs, more of them have to pass without gain to end it.
+        """
+        batch_size = min(self.batch_size, n)
+        epochs = max(self.epochs, -(-self.fewest_steps // -(-n // batch_size)))
+        patience = round(self.patience * epochs / self.epochs)
+        return replace(self, batch_size=batch_size, epochs=epochs, patience=patience)
 
     def learning_rate_at(self, step: int, steps: int) -> float:
         """The learning rate of a step, from 0, of so many.

@@ -1,0 +1,284 @@
+"""From the grid of `advisor.py` to the advisor's coefficients, and what its advice is worth."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from scipy import optimize, stats
+
+from tltool._presets import AdvisorRules, advisor_rules
+from tltool.advisor import (
+    Evidence,
+    Similarity,
+    Size,
+    TapEvidence,
+    advise_on,
+    predictors,
+    table_strategy,
+)
+from tltool.metrics import Interval
+
+__all__ = ["fit"]
+
+PRESET = Path(__file__).parents[1] / "presets" / "advisor.toml"
+MARK = "# Fitted on benchmarks/advisor.csv from here on."
+TWICE = "off-the-shelf, twice the images"
+# What acts like "collect more data" today.
+MEANWHILE = "off-the-shelf"
+# Of the squared coefficients: a gain is near the mean one unless the grid says otherwise.
+RIDGE = 1.0
+LEVEL = 0.9
+
+
+@dataclass
+class Cell:
+    """One draw of a set, seen by one backbone."""
+
+    base: str
+    draw: tuple[str, str, str]
+    evidence: Evidence
+    row: dict[str, str]
+    accuracy: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    twice: float | None = None
+
+
+def fit(results: Path, *, write: bool) -> None:
+    """Print what the advice is worth, bases left out one at a time; write what was fitted."""
+    cells = read_cells(results)
+    rules = advisor_rules()
+    order = rules.order
+    whole = [cell for cell in cells if set(order) <= set(cell.accuracy)]
+    print(f"{len(cells)} cells, {len(whole)} with all strategies, bases: {sorted(bases(cells))}")
+    regrets, tables, always, residuals = [], [], defaultdict(list), defaultdict(list)
+    for base in sorted(bases(whole)):
+        learned = fitted_rules(rules, [c for c in whole if c.base != base])
+        for cell in (c for c in whole if c.base == base):
+            best = max(cell.accuracy[name] for name in order)
+            advice = advise_on(cell.evidence, rules=learned)
+            table = table_strategy(cell.evidence, rules)
+            table = table if table in order else MEANWHILE
+            regrets.append((cell, advice.strategy, best - cell.accuracy[advice.strategy]))
+            tables.append(best - cell.accuracy[table])
+            for name in order:
+                always[name].append(best - cell.accuracy[name])
+            for one in advice.forecasts:
+                off = logit(cell.accuracy[one.strategy]) - logit(one.accuracy.value)
+                held = one.accuracy.low <= cell.accuracy[one.strategy] <= one.accuracy.high
+                residuals[one.strategy].append((off, held))
+    print("\nregret in points             mean   90 %  worst")
+    print_regret("advice, bases left out", [r for *_, r in regrets])
+    print_regret("bare table", tables)
+    for name in order:
+        print_regret(f"always {name}", always[name])
+    by_set = defaultdict(list)
+    for cell, _, regret in regrets:
+        by_set[cell.draw[0]].append(regret)
+    print(
+        "\nof the advice, by set: "
+        + ", ".join(f"{name} {100 * np.mean(r):.2f}" for name, r in sorted(by_set.items()))
+    )
+    named = [strategy for _, strategy, _ in regrets]
+    print("advised: " + ", ".join(f"{name} {named.count(name)}" for name in order))
+    for name in order:
+        off, held = np.array(residuals[name]).T
+        print(
+            f"  {name}: 90 % intervals hold {100 * held.mean():.0f} %, logit off by {off.std():.2f}"
+        )
+    report_curves(cells)
+    report_ranking(cells)
+    if write:
+        final = fitted_rules(rules, whole)
+        spreads = {
+            name: math.sqrt(np.mean(np.square([o for o, _ in residuals[name]]))) for name in order
+        }
+        noise = np.mean([own_spread(cell.evidence) ** 2 for cell in whole])
+        spreads = {name: math.sqrt(max(s**2 - noise, 0.01**2)) for name, s in spreads.items()}
+        final = replace(final, spreads=spreads, curve_widening=widening(cells, LEVEL))
+        write_preset(final, costs(whole, order))
+
+
+def read_cells(path: Path) -> list[Cell]:
+    """Cells, the fits from scratch shared by all backbones of a draw."""
+    cells: dict[tuple[str, ...], Cell] = {}
+    scratch: dict[tuple[str, ...], dict[str, str]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            draw = (row["set"], row["per_class"], row["seed"])
+            cell = cells.setdefault(
+                (*draw, row["backbone"]), Cell(row["base"], draw, evidence_of(row), row)
+            )
+            if row["strategy"] == TWICE:
+                if int(row["fitted_on"]) >= 1.9 * int(row["images"]) and row["twice"]:
+                    cell.twice = float(row["accuracy"])
+            elif row["strategy"] == "from-scratch":
+                scratch[draw] = row
+            else:
+                cell.accuracy[row["strategy"]] = float(row["accuracy"])
+                cell.seconds[row["strategy"]] = float(row["seconds"])
+    for cell in cells.values():
+        if cell.draw in scratch:
+            cell.accuracy["from-scratch"] = float(scratch[cell.draw]["accuracy"])
+            cell.seconds["from-scratch"] = float(scratch[cell.draw]["seconds"])
+    return list(cells.values())
+
+
+def evidence_of(row: dict[str, str]) -> Evidence:
+    number = {name: float(value) for name, value in row.items() if is_number(value)}
+    distance = Interval(number["distance"], number["distance_low"], number["distance_high"])
+    probe = Interval(number["probe"], number["probe_low"], number["probe_high"])
+    tap = TapEvidence("own", probe, number["neighbours"], number["log_evidence"], number["h_score"])
+    return Evidence(
+        row["backbone"],
+        Size(*(int(row[k]) for k in ("images", "classes", "smallest_class", "effective"))),
+        Similarity(distance, {}, row["backbone"]),
+        (tap,),
+        None,
+        number["forward"],
+        number["scratch_forward"],
+    )
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def bases(cells: Iterable[Cell]) -> set[str]:
+    return {cell.base for cell in cells}
+
+
+def fitted_rules(rules: AdvisorRules, cells: Sequence[Cell]) -> AdvisorRules:
+    """Gains by ridge regression; every set weighs the same."""
+    names = list(predictors(cells[0].evidence))
+    x = np.array([[predictors(c.evidence)[name] for name in names] for c in cells])
+    sets = [cell.draw[0] for cell in cells]
+    weights = np.array([1 / sets.count(name) for name in sets])
+    weights *= len(cells) / weights.sum()
+    penalty = RIDGE * np.eye(len(names))
+    penalty[names.index("constant")] = 0
+    gains, spreads = {}, {}
+    for strategy in rules.order:
+        y = np.array(
+            [logit(c.accuracy[strategy]) - logit(c.evidence.probe.accuracy.value) for c in cells]
+        )
+        found = np.linalg.solve(x.T @ (weights[:, None] * x) + penalty, x.T @ (weights * y))
+        gains[strategy] = dict(zip(names, found.tolist(), strict=True))
+        noise = np.mean([own_spread(cell.evidence) ** 2 for cell in cells])
+        left = float(np.average((y - x @ found) ** 2, weights=weights)) - noise
+        spreads[strategy] = math.sqrt(max(left, 0.01**2))
+    return replace(rules, gains=gains, spreads=spreads)
+
+
+def own_spread(evidence: Evidence) -> float:
+    found = evidence.probe.accuracy
+    return (logit(found.high) - logit(found.low)) / (2 * 1.96)
+
+
+def costs(cells: Sequence[Cell], order: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Seconds: a start, and of each image a constant and so many passes; relative errors count."""
+    found = {}
+    for name in order:
+        rows, seconds = [], []
+        for cell in cells:
+            n, evidence = cell.evidence.size.images, cell.evidence
+            forward = evidence.scratch_forward if name == "from-scratch" else evidence.forward
+            rows.append([1.0, n, n * forward])
+            seconds.append(cell.seconds[name])
+        x, y = np.array(rows), np.array(seconds)
+        solved, _ = optimize.nnls(x / y[:, None], np.ones(len(y)))
+        left = np.log(y / np.maximum(x @ solved, 1e-9))
+        start, image, passes = (float(v) for v in solved)
+        found[name] = {
+            "start": start,
+            "image": image,
+            "passes": passes,
+            "spread": float(left.std()),
+        }
+    return found
+
+
+def report_curves(cells: Sequence[Cell]) -> None:
+    """How often the interval for twice the data holds, its width fitted on the other bases."""
+    known = [cell for cell in cells if cell.twice is not None]
+    held = []
+    for base in sorted(bases(known)):
+        factor = widening([c for c in known if c.base != base], LEVEL)
+        held += [inside(cell, factor) for cell in known if cell.base == base]
+    print(
+        f"\ntwice the data: 90 % intervals hold {100 * np.mean(held):.0f} % of {len(held)}, bases "
+        f"left out; factor on their width {widening(known, LEVEL):.2f}; without it "
+        f"{100 * np.mean([inside(c, 1.0) for c in known]):.0f} %"
+    )
+
+
+def widening(cells: Sequence[Cell], level: float) -> float:
+    """The smallest factor with which so many intervals hold."""
+    known = [cell for cell in cells if cell.twice is not None]
+    factors = np.arange(1.0, 8.0, 0.05)
+    return float(next((f for f in factors if np.mean([inside(c, f) for c in known]) >= level), 8.0))
+
+
+def inside(cell: Cell, factor: float) -> bool:
+    low, high = interval_for_twice(cell, factor)
+    return low <= logit(float(cell.twice or 0)) <= high
+
+
+def interval_for_twice(cell: Cell, factor: float) -> tuple[float, float]:
+    """In logits; the curve's own, of the linear probe."""
+    middle, low, high = (logit(float(cell.row[k])) for k in ("twice", "twice_low", "twice_high"))
+    return middle + factor * (low - middle), middle + factor * (high - middle)
+
+
+def report_ranking(cells: Sequence[Cell]) -> None:
+    """What the backbone loses that a score puts first."""
+    draws = defaultdict(list)
+    for cell in cells:
+        if "off-the-shelf" in cell.accuracy:
+            draws[cell.draw].append(cell)
+    draws = {draw: found for draw, found in draws.items() if len(found) > 1}
+    print("\nbackbones, first by      loses of the best, mean points   weighted Kendall tau")
+    for name in ("probe", "neighbours", "log_evidence", "h_score"):
+        lost, taus = [], []
+        for found in draws.values():
+            scores = [float(cell.row[name]) for cell in found]
+            reached = [cell.accuracy["off-the-shelf"] for cell in found]
+            lost.append(max(reached) - reached[int(np.argmax(scores))])
+            taus.append(stats.weightedtau(scores, reached).statistic)
+        print(f"{name:24} {100 * np.mean(lost):6.2f} {np.nanmean(taus):30.2f}")
+
+
+def print_regret(name: str, regrets: Sequence[float]) -> None:
+    r = 100 * np.array(regrets)
+    print(f"{name:26} {r.mean():6.2f} {np.quantile(r, 0.9):6.2f} {r.max():6.2f}")
+
+
+def write_preset(rules: AdvisorRules, found: dict[str, dict[str, float]]) -> None:
+    """Replace what was fitted before."""
+    lines = [MARK, ""]
+    for name in rules.order:
+        lines.append(f"[gains.{name}]")
+        lines += [f"{key} = {value:.3f}" for key, value in rules.gains[name].items()]
+        lines += [f"spread = {rules.spreads[name]:.3f}", ""]
+    for name, cost in found.items():
+        lines.append(f"[costs.{name}]")
+        lines += [f"{key} = {value:.4g}" for key, value in cost.items()]
+        lines.append("")
+    lines += ["[curve]", f"widening = {rules.curve_widening:.2f}"]
+    text = PRESET.read_text("utf-8")
+    PRESET.write_text(text[: text.index(MARK)] + "\n".join(lines) + "\n", "utf-8")
+    print(f"\nwrote {PRESET}")
+
+
+def logit(p: float) -> float:
+    p = min(max(p, 1e-3), 1 - 1e-3)
+    return math.log(p / (1 - p))
