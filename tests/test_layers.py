@@ -23,6 +23,8 @@ LAYERS = (
     ("strategies", "evaluation", "doctor"),
     ("evidence",),
     ("settings", "results"),
+    ("race",),
+    ("advising",),
     ("image_estimator", "feature_tables", "runs", "report"),
     ("classifier", "feature_extractor", "gallery", "inference", "workflow"),
     ("demo", "display"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tltool._presets import backbone_names
     from tltool._validation import TltoolError
+    from tltool.advising import advise
     from tltool.backbones import Backbone, backbone_page, import_weights, list_backbones
     from tltool.classifier import TransferClassifier
     from tltool.feature_extractor import FeatureExtractor
@@ -30,6 +31,7 @@ __all__ = [
     "TransferClassifier",
     "__version__",
     "adapt",
+    "advise",
     "backbone_names",
     "backbone_page",
     "check",
@@ -51,6 +53,7 @@ _HOMES = {
     "TltoolError": "_validation",
     "TransferClassifier": "classifier",
     "adapt": "workflow",
+    "advise": "advising",
     "backbone_names": "_presets",
     "backbone_page": "backbones",
     "import_weights": "backbones",

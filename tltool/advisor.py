@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tltool._presets import AdvisorRules, advisor_rules
@@ -18,11 +18,16 @@ __all__ = [
     "Advice",
     "Evidence",
     "Forecast",
+    "Lap",
+    "Race",
+    "RankedBackbone",
     "Similarity",
     "Size",
     "TapEvidence",
     "advise_on",
     "expected_accuracies",
+    "predictors",
+    "ranked",
     "table_cell",
     "table_strategy",
 ]
@@ -137,6 +142,59 @@ class Forecast:
 
 
 @dataclass(frozen=True)
+class RankedBackbone:
+    """A backbone beside others, told from its features alone.
+
+    Args:
+        backbone: its name.
+        probe: what the features of its own tap are worth.
+        seconds: that an image takes through it on this machine.
+        distance: of the images from its source; None where nothing remembers that.
+    """
+
+    backbone: str
+    probe: TapEvidence
+    seconds: float
+    distance: float | None
+
+
+@dataclass(frozen=True)
+class Lap:
+    """One strategy on some of the images, in a race.
+
+    Args:
+        strategy: which.
+        images: that it was fitted on.
+        accuracy: on the images held out.
+        seconds: that it took.
+    """
+
+    strategy: str
+    images: int
+    accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Race:
+    """Strategies against each other, half of them dropped from lap to lap.
+
+    Args:
+        laps: in the order in which they were run.
+        judged: images held out, by which they were judged.
+        winner: the most accurate of the last lap.
+        held: whether the advice held: nothing tells the winner apart from what was advised.
+        said: the same in a sentence.
+    """
+
+    laps: tuple[Lap, ...]
+    judged: int
+    winner: str
+    held: bool
+    said: str
+
+
+@dataclass(frozen=True)
 class Advice:
     """What to do, and all that it follows from.
 
@@ -158,6 +216,9 @@ class Advice:
         learning_rate: lowest and highest that are worth trying.
         reasons: three sentences.
         notes: what puts the advice in doubt, a sentence each.
+        ranking: the backbones that were compared, the best first.
+        skipped: those that could not be, and why.
+        race: what a race of the strategies told of the advice; None where there was none.
     """
 
     evidence: Evidence
@@ -174,7 +235,65 @@ class Advice:
     boundary: str | None
     learning_rate: tuple[float, float]
     reasons: tuple[str, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    ranking: tuple[RankedBackbone, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    race: Race | None = None
+
+    @property
+    def table_in_words(self) -> str | None:
+        """What the table alone would have said, where that differs."""
+        if self.table == self.strategy:
+            return None
+        return f"The table alone ({self.cell[0]}, {self.cell[1]}) would have said: {self.table}."
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values; what `--json` prints."""
+        found, similarity = self.evidence, self.evidence.similarity
+        told = None
+        if similarity is not None:
+            told = {
+                "distance": asdict(similarity.distance),
+                "nearest": self.nearest,
+                "references": [
+                    {"name": name, "distance": value} for name, value in self.references.items()
+                ],
+                "by_block": dict(similarity.by_block),
+                "parts_at": self.boundary,
+                "measured_with": similarity.measured_with,
+            }
+        curve = found.curve
+        return {
+            "backbone": found.backbone,
+            "size": asdict(found.size) | {"level": self.cell[0]},
+            "similarity": told,
+            "evidence": [asdict(tap) for tap in found.taps],
+            "learning_curve": None
+            if curve is None
+            else {
+                "images": list(curve.sizes),
+                "accuracy": list(curve.accuracies),
+                "floor": curve.floor,
+                "scale": curve.scale,
+                "slope": curve.slope,
+            },
+            "expected_with_more": {str(times): asdict(one) for times, one in self.more.items()},
+            "target": self.target,
+            "images_of_each_class_for_target": None
+            if self.needed is None
+            else {k: v if math.isfinite(v) else None for k, v in asdict(self.needed).items()},
+            "cell": {"size": self.cell[0], "similarity": self.cell[1]},
+            "table": self.table,
+            "strategy": self.strategy,
+            "settings": dict(self.settings),
+            "learning_rate": list(self.learning_rate),
+            "expected": [asdict(one) for one in self.forecasts],
+            "reasons": list(self.reasons),
+            "notes": list(self.notes),
+            "ranking": [asdict(one) for one in self.ranking],
+            "skipped": dict(self.skipped),
+            "race": None if self.race is None else asdict(self.race),
+        }
 
 
 def advise_on(
@@ -370,6 +489,20 @@ def _notes(evidence: Evidence, target: float | None, needed: Interval | None) ->
             "another backbone may, or fine-tuning."
         )
     return tuple(notes)
+
+
+def ranked(found: Sequence[Evidence]) -> tuple[RankedBackbone, ...]:
+    """Backbones by what a linear probe on their features is worth; of equals by LogME."""
+    order = sorted(found, key=lambda e: (-e.probe.accuracy.value, -e.probe.log_evidence))
+    return tuple(
+        RankedBackbone(
+            one.backbone,
+            one.probe,
+            one.forward,
+            None if one.similarity is None else one.similarity.distance.value,
+        )
+        for one in order
+    )
 
 
 def _with_reasons(advice: Advice, rules: AdvisorRules) -> Advice:

@@ -16,14 +16,16 @@ from rich.table import Table
 
 from tltool._files import counted
 from tltool._presets import views
+from tltool.advisor import Advice, TapEvidence
 from tltool.backbones.catalogue import BackboneEntry, BackbonePage
 from tltool.data import CheckReport, kinds_in_words
 from tltool.features import StoreInfo
 from tltool.gallery import Extraction, Neighbours
-from tltool.metrics import METRIC_NAMES
+from tltool.metrics import METRIC_NAMES, Interval
 from tltool.results import TRIED, Prediction, RunResult, tried_in_words
 
 __all__ = [
+    "print_advice",
     "print_backbone",
     "print_backbones",
     "print_check",
@@ -132,6 +134,126 @@ def print_check(report: CheckReport) -> None:
     for note in report.notes:
         table.add_row("Note", escape(note))
     _print_rich(table)
+
+
+def print_advice(advice: Advice) -> None:
+    """The advice first, then all that it follows from."""
+    found = advice.evidence
+    options = " ".join(f"--{k} {v}" for k, v in advice.settings.items())
+    rows = [
+        ("Advice", f"{advice.strategy}: tltool adapt DATA {options}"),
+        *(("Why" if i == 0 else "", reason) for i, reason in enumerate(advice.reasons)),
+    ]
+    if advice.table_in_words:
+        rows.append(("", advice.table_in_words))
+    rows += [("Note", note) for note in advice.notes]
+    size = found.size
+    rows.append(
+        (
+            "Size",
+            f"{advice.cell[0]}: {size.images:,} images to learn from, {size.classes} classes, the "
+            f"smallest of {size.smallest_class}; {size.effective:,} without near-duplicates",
+        )
+    )
+    if found.similarity is not None:
+        where = f"nearest to {advice.nearest} ({advice.references[str(advice.nearest)]:.3f})"
+        far = _interval(found.similarity.distance, 3)
+        rows.append(("Similarity", f"{advice.cell[1]}: distance {far}, {where}"))
+        apart = f"from {advice.boundary} on" if advice.boundary else "nowhere"
+        rows.append(("", f"domains part {apart}; measured with {found.similarity.measured_with}"))
+    low, high = advice.learning_rate
+    rows.append(("Learning rate", f"{low:g} to {high:g} are worth trying (SGD, momentum 0.9)"))
+    if advice.race is not None:
+        rows.append(("Race", advice.race.said))
+    _print_pairs(rows)
+    _print_columns(
+        ("Strategy", "Expected accuracy", "90 % interval", "Seconds", "90 % interval"),
+        [
+            (
+                one.strategy,
+                f"{one.accuracy.value:.3f}",
+                f"{one.accuracy.low:.3f} to {one.accuracy.high:.3f}",
+                f"{one.seconds.value:,.0f}",
+                f"{one.seconds.low:,.0f} to {one.seconds.high:,.0f}",
+            )
+            for one in advice.forecasts
+        ],
+    )
+    more = [
+        (f"{times} times the images", f"{one.value:.3f}", f"{one.low:.3f} to {one.high:.3f}")
+        for times, one in advice.more.items()
+    ]
+    _print_columns(("Off-the-shelf with", "Expected accuracy", "90 % interval"), more)
+    if advice.needed is not None:
+        needed = advice.needed
+        most = f"{needed.high:,.0f}" if needed.high < 1e9 else "any number"
+        typer.echo(
+            f"\n{advice.target:.3g} takes about {needed.value:,.0f} images of each class to learn "
+            f"from ({needed.low:,.0f} to {most}); there are {size.of_each_class:.0f}."
+        )
+    headings = ("Accuracy", "95 % interval", "Neighbours", "LogME", "H-score", "LEEP", "NCE")
+    _print_columns(("Features", *headings), [(t.tap, *_scores(t)) for t in found.taps])
+    if advice.ranking:
+        _print_columns(
+            ("Backbone", *headings, "Distance", "ms an image"),
+            [
+                (
+                    one.backbone,
+                    *_scores(one.probe),
+                    "" if one.distance is None else f"{one.distance:.3f}",
+                    f"{1000 * one.seconds:.1f}",
+                )
+                for one in advice.ranking
+            ],
+        )
+    for name, reason in advice.skipped.items():
+        typer.echo(f"\n{name} was left out: {reason}")
+    if advice.race is not None:
+        _print_columns(
+            ("Lap", "Images", "Accuracy", "Seconds"),
+            [
+                (lap.strategy, f"{lap.images:,}", f"{lap.accuracy:.3f}", f"{lap.seconds:.0f}")
+                for lap in advice.race.laps
+            ],
+        )
+
+
+def _scores(tap: TapEvidence) -> tuple[str, ...]:
+    leep = "" if tap.leep is None else f"{tap.leep:.3f}"
+    return (
+        f"{tap.accuracy.value:.3f}",
+        f"{tap.accuracy.low:.3f} to {tap.accuracy.high:.3f}",
+        f"{tap.neighbours:.3f}",
+        f"{tap.log_evidence:.3f}",
+        f"{tap.h_score:.2f}",
+        leep,
+        "" if tap.nce is None else f"{tap.nce:.3f}",
+    )
+
+
+def _interval(found: Interval, digits: int) -> str:
+    return f"{found.value:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
+
+
+def _print_pairs(rows: Iterable[tuple[str, str]]) -> None:
+    """Names and values."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, escape(value))
+    _print_rich(table)
+
+
+def _print_columns(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of names and figures, after an empty line."""
+    table = Table(box=None, pad_edge=False)
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    typer.echo("")
+    _print_rich(table, whole=True)
 
 
 def print_predictions(predictions: Sequence[Prediction]) -> None:

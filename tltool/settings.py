@@ -26,7 +26,7 @@ from tltool.strategies import (
 from tltool.training import TrainingPlan
 from tltool.training.augmentation import check_augmentations
 
-__all__ = ["AdaptSettings"]
+__all__ = ["AdaptSettings", "seconds_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -323,7 +323,7 @@ class AdaptSettings:
         if self.augment is not None:
             given["augment"] = check_augmentations(self.augment)
         plan = TrainingPlan.of(card, **given)
-        budget = None if self.budget is None else _seconds(self.budget)
+        budget = None if self.budget is None else seconds_of(self.budget)
         if self.strategy == FrozenHead.name:
             return FrozenHead(plan, budget)
         if self.strategy == FromScratch.name:
@@ -349,8 +349,12 @@ def _units(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def _seconds(text: str) -> float:
-    """ "90s", "10m" or "1h" in seconds."""
+def seconds_of(text: str) -> float:
+    """ "90s", "10m" or "1h" in seconds.
+
+    Raises:
+        TltoolError: it is no such time.
+    """
     found = re.fullmatch(r"\s*(\d{1,6}(?:\.\d{1,3})?)\s*([smh]?)\s*", str(text), re.ASCII)
     if not found or not float(found[1]) > 0:
         raise TltoolError(f"--budget must be a time such as 90s, 10m or 1h, got {text!r}.")

@@ -348,6 +348,92 @@ def check(
 
 @app.command()
 @explained
+def advise(
+    data: Data,
+    backbones: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Networks to compare, with commas; or auto, all whose weights are on this "
+            "machine. The advice is then on the best.",
+        ),
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            metavar="ACCURACY", help="Wished for, such as 0.9: how many images would it take?"
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Race the strategies on images held out.")
+    ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="How long that may take: 90s, 10m, 1h. Default: 10m."),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Pretrained network; default: as for adapt."),
+    ] = None,
+    weights: Weights = None,
+    tap: Tap = None,
+    input_size: InputSize = None,
+    seed: Annotated[int, typer.Option(help="Of splits, folds and intervals.")] = 0,
+    test: Annotated[
+        float, typer.Option(metavar="FRACTION", help="Share that adapt would test on.")
+    ] = 0.2,
+    val: Annotated[
+        float, typer.Option(metavar="FRACTION", help="Share that adapt would validate on.")
+    ] = 0.1,
+    engine: EngineOption = "auto",
+    precision: Precision = "float32",
+    store: StoreOption = None,
+    bad_images: BadImagesOption = "skip",
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Say which strategy suits your images, and why.
+
+    Measures how many they are, how near to those that the network was trained on, what its
+    features tell without training, and what more images would bring. Images that adapt would test
+    on are not looked at.
+    """
+    from tltool.advising import advise as advise_on_data
+    from tltool.display import print_advice, print_json
+
+    advice = advise_on_data(
+        data,
+        backbones=backbones,
+        target=target,
+        verify=verify,
+        budget=budget,
+        store=store,
+        backbone=backbone,
+        weights=weights,
+        tap=tap,
+        input_size=input_size,
+        seed=seed,
+        test=test,
+        val=val,
+        engine=engine,
+        precision=precision,
+        bad_images=bad_images,
+        image_column=image_column,
+        label_column=label_column,
+        split_column=split_column,
+    )
+    if json:
+        print_json(advice.as_json())
+    elif not quiet:
+        print_advice(advice)
+
+
+@app.command()
+@explained
 def predict(
     run: RunFolder,
     paths: Annotated[

@@ -1,0 +1,164 @@
+"""Advice on a data set: measured, and put to the test where that is wished for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tltool._presets import backbone_names, backbone_preset
+from tltool._validation import TltoolError, check_option
+from tltool.advisor import Advice, Evidence, advise_on, ranked
+from tltool.backbones import WeightsMissingError
+from tltool.backbones.weights import is_at_hand
+from tltool.data import Dataset, check_listing, read_listing, split_dataset
+from tltool.evidence import measure_evidence
+from tltool.features import FeatureSource, FeatureStore
+from tltool.race import race
+from tltool.settings import AdaptSettings, seconds_of
+
+__all__ = ["advise", "choose_backbone"]
+
+_log = logging.getLogger(__name__)
+
+# Settings of `adapt` that advice follows from.
+_OF_ADVICE = (
+    "backbone",
+    "weights",
+    "tap",
+    "input_size",
+    "seed",
+    "test",
+    "val",
+    "engine",
+    "precision",
+    "bad_images",
+    "image_column",
+    "label_column",
+    "split_column",
+)
+
+# Where nothing is said of how long a race may take.
+_BUDGET = "10m"
+
+
+def advise(
+    data: str | Path,
+    *,
+    backbones: str | Sequence[str] | None = None,
+    target: float | None = None,
+    verify: bool = False,
+    budget: str | None = None,
+    store: str | Path | None = None,
+    **settings: Any,
+) -> Advice:
+    """Which strategy, which backbone and how many more images, told from stored features.
+
+    Test images, those of the data or those that `adapt` would draw, are not looked at.
+
+    Args:
+        data: a folder of class folders; one of `train/`, `val/`, `test/` of class folders; a
+            `.csv` or `.tsv` file; or `tfds:NAME[:VERSION]`.
+        backbones: several to compare, "mobilenet-0.25,resnet50", or "auto" for all whose weights
+            are on this machine; the advice is then on the best. None for the one of `settings`.
+        target: an accuracy that is wished for, 0 to 1: how many images would it take?
+        verify: race the strategies against each other on images held out.
+        budget: how long that may take: "90s", "10m" or "1h"; None for ten minutes.
+        store: folder of the feature store; None for the user's.
+        **settings: `backbone`, `weights`, `tap`, `input_size`, `seed`, `test`, `val`, `engine`,
+            `precision`, `bad_images` and a table's columns, as in `AdaptSettings`.
+
+    Raises:
+        TltoolError: in one sentence, what is wrong and what to do.
+
+    Example:
+        >>> tltool.advise("photos").strategy
+        'off-the-shelf'
+    """
+    chosen = AdaptSettings.checked("advise", settings, _OF_ADVICE)
+    if target is not None and not 0 < target < 1:
+        raise TltoolError(f"--target must be an accuracy above 0 and below 1, got {target!r}.")
+    if budget is not None and not verify:
+        raise TltoolError(f"--budget {budget} is for --verify; give that too, or leave it out.")
+    limit = seconds_of(budget or _BUDGET)
+    candidates = _candidates(backbones, chosen)
+    listing = read_listing(data, chosen.columns)
+    with FeatureStore(store) as kept:
+        checked, _ = check_listing(listing, bad_images=chosen.bad_images, cache=kept)
+        dataset, _ = split_dataset(checked, seed=chosen.seed, test=chosen.test, val=chosen.val)
+        found, skipped = compare_backbones(candidates, kept, dataset)
+        order = ranked([evidence for evidence, _, _ in found])
+        evidence, own, source = next(f for f in found if f[0].backbone == order[0].backbone)
+        advice = advise_on(evidence, target=target)
+        if len(candidates) > 1:
+            advice = replace(advice, ranking=order, skipped=skipped)
+        if verify:
+            advice = replace(advice, race=race(advice, own, source, dataset, limit))
+        kept.trim()
+    return advice
+
+
+def choose_backbone(settings: AdaptSettings, store: FeatureStore, dataset: Dataset) -> str:
+    """The best backbone of those whose weights are on this machine.
+
+    Raises:
+        TltoolError: there are none.
+    """
+    found, _ = compare_backbones(_candidates("auto", settings), store, dataset)
+    return ranked([evidence for evidence, _, _ in found])[0].backbone
+
+
+_Compared = tuple[Evidence, AdaptSettings, FeatureSource]
+
+
+def compare_backbones(
+    candidates: Sequence[AdaptSettings], store: FeatureStore, dataset: Dataset
+) -> tuple[list[_Compared], dict[str, str]]:
+    """What each is worth; those that lack weights are left out, and named.
+
+    Raises:
+        TltoolError: none is left.
+    """
+    found: list[_Compared] = []
+    skipped: dict[str, str] = {}
+    for settings in candidates:
+        try:
+            source = settings.make_source(store)
+        except WeightsMissingError as error:
+            if len(candidates) == 1:
+                raise
+            skipped[str(settings.backbone)] = str(error)
+            _log.warning("%s was left out: %s", settings.backbone, error)
+            continue
+        found.append((measure_evidence(source, dataset, seed=settings.seed), settings, source))
+    if not found:
+        raise TltoolError(
+            f"None of {', '.join(skipped)} has weights on this machine; name others, such as "
+            "cifar-resnet20, whose weights are packaged."
+        )
+    return found, skipped
+
+
+def _candidates(
+    backbones: str | Sequence[str] | None, settings: AdaptSettings
+) -> list[AdaptSettings]:
+    """The settings with each backbone that is to be compared."""
+    if backbones is None:
+        return [settings]
+    names = backbones.split(",") if isinstance(backbones, str) else list(backbones)
+    names = [name.strip() for name in names if name.strip()]
+    for name in ("backbone", "weights", "tap"):
+        if getattr(settings, name) is not None and (name != "weights" or len(names) > 1):
+            raise TltoolError(
+                f"--{name} {getattr(settings, name)} is for one network, --backbones compares "
+                "several; give one of the two."
+            )
+    if names == ["auto"]:
+        names = [name for name in backbone_names() if is_at_hand(backbone_preset(name))]
+    if not names:
+        raise TltoolError("--backbones names no network; give names, such as resnet50,vgg16.")
+    for name in names:
+        check_option("--backbones", name, backbone_names())
+    return [replace(settings, backbone=name) for name in dict.fromkeys(names)]

@@ -1,0 +1,166 @@
+"""A race of strategies on images held out, half of them dropped from lap to lap."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tltool._validation import TltoolError
+from tltool.advisor import Advice, Lap, Race
+from tltool.data import Dataset, Example
+from tltool.features import FeatureSource
+from tltool.settings import AdaptSettings
+
+__all__ = ["race"]
+
+_log = logging.getLogger(__name__)
+
+# One group of images in so many is held out to judge by.
+_HELD_OUT = 4
+
+# Shares of the others that the laps are run on.
+_SHARES = (0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    lap: Lap
+    hits: np.ndarray
+
+
+def race(
+    advice: Advice, settings: AdaptSettings, source: FeatureSource, dataset: Dataset, budget: float
+) -> Race:
+    """Successive halving: after each lap the better half goes on, with more images.
+
+    Images are held out of those to learn from; no test image is looked at. Where time runs out the
+    lap under way is not finished.
+
+    Args:
+        advice: that is put to the test.
+        settings: as given, of any strategy.
+        source: of the backbone.
+        dataset: checked and split.
+        budget: seconds.
+
+    Raises:
+        TltoolError: there was no time for two strategies.
+
+    Source: Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
+    Optimization", 2016, https://arxiv.org/abs/1502.07943
+    """
+    ends = time.monotonic() + budget
+    fitting, judging = _held_out(dataset.of("train", "val"), settings.seed)
+    running = [one.strategy for one in sorted(advice.forecasts, key=lambda f: f.seconds.value)]
+    done: list[_Judged] = []
+    last: list[_Judged] = []
+    for share in _SHARES:
+        part = _share(fitting, share)
+        if len({e.label for e in part}) < 2 or not judging:
+            continue
+        examples = (*part, *(replace(e, split="test") for e in judging))
+        shown = Dataset(dataset.source, examples, dataset.labels)
+        lap: list[_Judged] = []
+        for strategy in running:
+            left = ends - time.monotonic()
+            if left <= 0:
+                break
+            lap.append(_lap(strategy, advice, settings, source, shown, left))
+        done += lap
+        if len(lap) < len(running):
+            _log.warning("The race ran out of time at %.0f %% of the images.", 100 * share)
+            break
+        last = lap
+        order = sorted(lap, key=lambda one: -one.lap.accuracy)
+        going_on = {one.lap.strategy for one in order[: max(2, math.ceil(len(order) / 2))]}
+        running = [strategy for strategy in running if strategy in going_on]
+    if len(last) < 2:
+        raise TltoolError(
+            "There was no time to race two strategies; give --budget more, or leave --verify out."
+        )
+    return _told(advice, done, last, len(judging))
+
+
+def _lap(
+    strategy: str,
+    advice: Advice,
+    settings: AdaptSettings,
+    source: FeatureSource,
+    dataset: Dataset,
+    left: float,
+) -> _Judged:
+    started = time.monotonic()
+    given = replace(settings, strategy=strategy, views="1", budget=None)
+    if strategy == advice.strategy and "unfreeze" in advice.settings:
+        given = replace(given, unfreeze=advice.settings["unfreeze"])
+    if strategy in ("fine-tune", "frozen-head"):
+        given = replace(given, budget=f"{max(1, math.ceil(left))}s")
+    seen = source.showing(given.make_source(source.store, source.backbone).views)
+    if strategy == "from-scratch":
+        given = replace(given, backbone=None, weights=None, budget=f"{max(1, math.ceil(left))}s")
+        seen = given.make_source(source.store)
+    fitted = given.make_strategy().fit(seen, dataset, seed=settings.seed)
+    test = dataset.of("test")
+    hits = fitted.predict_proba(seen, test).argmax(axis=1) == dataset.targets(test)
+    images = len(dataset.of("train", "val"))
+    seconds = time.monotonic() - started
+    return _Judged(Lap(strategy, images, float(hits.mean()), seconds), hits)
+
+
+def _told(advice: Advice, done: Sequence[_Judged], last: Sequence[_Judged], judged: int) -> Race:
+    """Who won, and whether chance could have made it so."""
+    laps = tuple(one.lap for one in done)
+    best = max(last, key=lambda one: one.lap.accuracy)
+    name, share = best.lap.strategy, 100 * best.lap.accuracy
+    ours = next((one for one in last if one.lap.strategy == advice.strategy), None)
+    on = f"on {judged} images held out"
+    if ours is best:
+        return Race(laps, judged, name, True, f"The advice held: {name} won, {share:.1f} % {on}.")
+    if ours is None:
+        said = f"{advice.strategy} was dropped, {name} won, {share:.1f} % {on}"
+        said = f"The advice did not hold: {said}."
+        return Race(laps, judged, name, False, said)
+    apart = best.hits.astype(float) - ours.hits
+    error = float(apart.std()) / math.sqrt(max(1, len(apart) - 1))
+    held = float(apart.mean()) <= 1.96 * error
+    points = f"{100 * apart.mean():.1f} points ahead of {advice.strategy} ({share:.1f} % {on})"
+    said = (
+        f"The advice held: {name} was {points}, which is within what chance makes."
+        if held
+        else f"The advice did not hold: {name} was {points}, more than chance makes."
+    )
+    return Race(laps, judged, name, held, said)
+
+
+def _held_out(
+    examples: Sequence[Example], seed: int
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Images to learn from and to judge by; groups of near-duplicates stay together."""
+    fitting, judging = [], []
+    for label in sorted({e.label for e in examples}):
+        mine = [e for e in examples if e.label == label]
+        groups = sorted({e.group for e in mine}, key=lambda g: _draw(seed, g))
+        held = set(groups[: len(groups) // _HELD_OUT])
+        judging += [e for e in mine if e.group in held]
+        fitting += [e for e in mine if e.group not in held]
+    kept = {e.group for e in judging}
+    return tuple(replace(e, split="train") for e in fitting if e.group not in kept), tuple(judging)
+
+
+def _share(examples: Sequence[Example], share: float) -> tuple[Example, ...]:
+    """That share of each class, one image at least; larger shares hold the smaller ones."""
+    found: list[Example] = []
+    for label in sorted({e.label for e in examples}):
+        mine = sorted((e for e in examples if e.label == label), key=lambda e: _draw(0, e.hash))
+        found += mine[: max(1, round(share * len(mine)))]
+    return tuple(found)
+
+
+def _draw(seed: int, content: bytes) -> bytes:
+    return hashlib.sha256(b"race %d:" % seed + content).digest()
