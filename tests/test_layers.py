@@ -77,8 +77,9 @@ def test_imports_point_down(source):
         "import sys; sys.argv = ['tltool', '--help']\nfrom tltool.cli import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code",
         "import tltool; tltool.adapt, tltool.predict, tltool.check",
+        "import tltool.advisor; tltool.advisor.advise_on",
     ],
-    ids=["import", "help", "names"],
+    ids=["import", "help", "names", "advisor"],
 )
 def test_nothing_heavy_is_loaded(code):
     heavy = {"tensorflow", "keras", "sklearn", "openvino", "matplotlib", "pyarrow"}

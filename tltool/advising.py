@@ -17,7 +17,7 @@ from tltool.data import Dataset, check_listing, read_listing, split_dataset
 from tltool.evidence import measure_evidence
 from tltool.features import FeatureSource, FeatureStore
 from tltool.race import race
-from tltool.settings import AdaptSettings, seconds_of
+from tltool.settings import AUTO, AdaptSettings, seconds_of
 
 __all__ = ["advise", "choose_backbone"]
 
@@ -77,7 +77,7 @@ def advise(
         >>> tltool.advise("photos").strategy
         'off-the-shelf'
     """
-    chosen = AdaptSettings.checked("advise", settings, _OF_ADVICE)
+    chosen = AdaptSettings.checked("advise", settings, _OF_ADVICE, strategy=AUTO)
     if target is not None and not 0 < target < 1:
         raise TltoolError(f"--target must be an accuracy above 0 and below 1, got {target!r}.")
     if budget is not None and not verify:

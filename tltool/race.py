@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -96,15 +97,16 @@ def _lap(
     left: float,
 ) -> _Judged:
     started = time.monotonic()
-    given = replace(settings, strategy=strategy, views="1", budget=None)
-    if strategy == advice.strategy and "unfreeze" in advice.settings:
-        given = replace(given, unfreeze=advice.settings["unfreeze"])
-    if strategy in ("fine-tune", "frozen-head"):
-        given = replace(given, budget=f"{max(1, math.ceil(left))}s")
-    seen = source.showing(given.make_source(source.store, source.backbone).views)
-    if strategy == "from-scratch":
-        given = replace(given, backbone=None, weights=None, budget=f"{max(1, math.ceil(left))}s")
-        seen = given.make_source(source.store)
+    changed: dict[str, Any] = {"strategy": strategy, "views": "1"}
+    if strategy != "off-the-shelf":
+        changed["budget"] = f"{max(1, math.ceil(left))}s"
+    if strategy == advice.strategy:
+        changed["unfreeze"] = advice.settings.get("unfreeze")
+    scratch = strategy == "from-scratch"
+    if scratch:  # it brings its own network
+        changed |= dict.fromkeys(("backbone", "weights", "tap", "input_size"))
+    given = replace(settings, **changed)
+    seen = given.make_source(source.store, None if scratch else source.backbone)
     fitted = given.make_strategy().fit(seen, dataset, seed=settings.seed)
     test = dataset.of("test")
     hits = fitted.predict_proba(seen, test).argmax(axis=1) == dataset.targets(test)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tltool._presets import backbone_names, recipe, recipe_names, views, views_for
@@ -26,7 +26,7 @@ from tltool.strategies import (
 from tltool.training import TrainingPlan
 from tltool.training.augmentation import check_augmentations
 
-__all__ = ["AdaptSettings", "seconds_of"]
+__all__ = ["AUTO", "AdaptSettings", "seconds_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +34,9 @@ _log = logging.getLogger(__name__)
 _PREFERRED_BACKBONES = ("resnet50", "mobilenet-0.25")
 _EMBEDDED_BACKBONE = "cifar-resnet20"
 
+
+AUTO = "auto"
+"""The strategy that is chosen by what is measured of the data."""
 
 # The strategies that a setting is for, where it is not for all.
 _TRAINING = (FrozenHead.name, FineTune.name, FromScratch.name)
@@ -90,8 +93,9 @@ class AdaptSettings:
         transforms: steps between features and classifier, such as "sqrt,l2", or "none"; None for
             the recipe's, else to choose by cross-validation.
         recipe: a named combination of settings; what is set beside it wins.
-        strategy: how to adapt, "off-the-shelf", "frozen-head", "fine-tune" or "from-scratch"; None
-            for the recipe's, else "off-the-shelf".
+        strategy: how to adapt, "off-the-shelf", "frozen-head", "fine-tune" or "from-scratch"; or
+            "auto", which `adapt` chooses by what it measures. None for the recipe's, else
+            "off-the-shelf".
         unfreeze: of fine-tuning, the lowest block that is trained; "last2" for the last two, "all",
             or "auto". This and what follows up to `budget` is for strategies that train; None for
             the recipe's.
@@ -172,7 +176,11 @@ class AdaptSettings:
             check_option("--backbone", self.backbone, backbone_names())
         named = None if self.recipe is None else recipe(self.recipe)
         strategy = self.strategy or (named and named.strategy) or OffTheShelf.name
-        check_option("--strategy", strategy, STRATEGIES)
+        check_option("--strategy", strategy, (AUTO, *STRATEGIES))
+        self._check_common()
+        if strategy == AUTO:
+            self._check_candidates()
+            return
         if named and named.strategy not in (None, strategy):
             raise TltoolError(
                 f"--recipe {self.recipe} is for --strategy {named.strategy}, not {strategy}; leave "
@@ -205,11 +213,41 @@ class AdaptSettings:
         if self.transforms is not None:
             check_transforms(self.transforms)
         self.make_strategy()
+
+    def _check_common(self) -> None:
+        """What does not depend on the strategy."""
         check_option("--engine", self.engine, ENGINES)
         check_option("--precision", self.precision, PRECISIONS)
         check_option("--bad-images", self.bad_images, ("skip", "fail"))
         check_shares(self.test, self.val)
         object.__setattr__(self, "seed", check_int("--seed", self.seed, low=0, high=2**32 - 1))
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The strategies that have all the options that were set, where one is to be chosen."""
+        if self.strategy != AUTO:
+            return (str(self.strategy),)
+        named = None if self.recipe is None else recipe(self.recipe)
+        found = [n for n in STRATEGIES if not named or named.strategy in (None, n)]
+        for name, strategies in _ONLY_FOR.items():
+            if getattr(self, name) is not None:
+                found = [n for n in found if n in strategies]
+        if self.tensorboard:
+            found = [n for n in found if n in _TRAINING]
+        if {self.backbone, self.weights, self.tap, self.input_size} != {None}:
+            # from scratch would be another network than the one that was named
+            found = [n for n in found if n != FromScratch.name]
+        return tuple(found)
+
+    def _check_candidates(self) -> None:
+        """Each of them takes the options as they are; one alone needs no choice."""
+        if not self.candidates:
+            raise TltoolError(
+                "No --strategy takes all of these options; name one, and leave out what it has no "
+                "use for."
+            )
+        for name in self.candidates:
+            replace(self, strategy=name)
 
     def _check_views(self, strategy: str) -> None:
         """Random views are for training; where that is not their only use they say which others."""
@@ -232,7 +270,11 @@ class AdaptSettings:
 
     @classmethod
     def checked(
-        cls, function: str, given: Mapping[str, Any], known: Sequence[str] | None = None
+        cls,
+        function: str,
+        given: Mapping[str, Any],
+        known: Sequence[str] | None = None,
+        **fixed: Any,
     ) -> AdaptSettings:
         """Settings from a function's keyword arguments.
 
@@ -240,6 +282,7 @@ class AdaptSettings:
             function: its name.
             given: the arguments.
             known: the settings that it takes; None for all.
+            **fixed: settings that it does not take.
 
         Raises:
             TltoolError: an unknown one; the sentence offers the nearest.
@@ -248,7 +291,7 @@ class AdaptSettings:
         for name in given:
             if name not in known:
                 raise TltoolError(f"{function}() has no setting {name!r}: {nearest(name, known)}")
-        return cls(**given)
+        return cls(**{**given, **fixed})
 
     def make_backbone(self, warnings: list[str]) -> Backbone:
         """The backbone asked for, or the best whose weights can be had; says so in `warnings`."""
@@ -300,11 +343,17 @@ class AdaptSettings:
             backbone = self.make_backbone(warnings)
             for warning in warnings:
                 _log.warning(warning)
-        shown = views_for(str(self.views), backbone.input_size)
+        shown = views_for(str(self.views or "1"), backbone.input_size)
         return FeatureSource(backbone, store, self.engine, self.precision, shown)
 
     def make_strategy(self) -> Strategy:
-        """The strategy with its own settings."""
+        """The strategy with its own settings.
+
+        Raises:
+            ValueError: it has not been chosen yet.
+        """
+        if self.strategy == AUTO:
+            raise ValueError("no strategy was chosen yet")
         if self.strategy == OffTheShelf.name:
             return OffTheShelf(str(self.classifier), self.transforms)
         card = dict(recipe(str(self.strategy)).training)

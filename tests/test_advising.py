@@ -1,0 +1,298 @@
+"""Evidence, advice and race on small images: what they are measured on, and what they refuse."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import class_folders, picture, save
+from typer.testing import CliRunner
+
+import tltool
+from tltool import TltoolError, domain
+from tltool import race as race_module
+from tltool.advising import choose_backbone
+from tltool.advisor import Lap
+from tltool.backbones import Backbone
+from tltool.cli import app
+from tltool.data import check_listing, read_listing, split_dataset
+from tltool.evidence import probed_taps
+from tltool.features import FeatureSource, FeatureStore
+from tltool.linear import Problem
+from tltool.linear.probing import probe
+from tltool.race import race
+from tltool.settings import AdaptSettings
+from tltool.strategies import STRATEGIES
+from tltool.strategies.folds import stratified_folds
+
+EMBEDDED = {"backbone": "cifar-resnet20"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return class_folders(tmp_path_factory.mktemp("advice") / "photos", n=24)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def advice(data, store):
+    return tltool.advise(data, store=store, target=0.99, **EMBEDDED)
+
+
+def split(data, store):
+    checked, _ = check_listing(read_listing(data), cache=store)
+    return split_dataset(checked, seed=0, test=0.2, val=0.1)[0]
+
+
+def test_evidence_is_that_of_images_to_learn_from(data, store, advice):
+    with FeatureStore(store) as kept:
+        dataset = split(data, kept)
+        n = len(dataset.of("train", "val"))
+        found = advice.evidence
+        assert found.size.images == n < 72
+        assert found.size.classes == 3
+        assert found.size.smallest_class <= n / 3
+        # a linear probe by hand: the same folds, the same images
+        source = FeatureSource(Backbone("cifar-resnet20"), kept)
+        examples = dataset.of("train", "val")
+        features = source.features(examples)
+    assert features.computed == 0
+    problem = Problem(features.values, dataset.targets(examples), 3, features.widths)
+    folds = [stratified_folds(examples, 5, seed) for seed in range(6)]
+    best = [probe(problem, folds, chain) for chain in (("standardise",), ("sqrt", "l2"))]
+    assert found.probe.accuracy.value in [one.accuracy for one in best]
+    assert found.probe.accuracy.low <= found.probe.accuracy.value <= found.probe.accuracy.high
+    assert found.similarity.measured_with == "cifar-resnet20"
+    assert set(found.similarity.by_block) == {"stem", "stage1", "stage2", "stage3"}
+    assert found.probe.leep <= 0
+    assert found.probe.nce <= 0
+    assert found.forward > 0
+    assert len(advice.reasons) == 3
+    assert [t.tap for t in found.taps] == ["avgpool", "stage2", "stage1"]
+
+
+def test_test_images_are_not_looked_at(data, store, advice, tmp_path):
+    """Their pixels are replaced; all that is told stays as it was."""
+    with FeatureStore(store) as kept:
+        dataset = split(data, kept)
+    other = tmp_path / "photos"
+    for e in dataset.examples:
+        target = other / e.split / e.label / e.path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(e.path.read_bytes())
+    for number, path in enumerate(sorted((other / "test").rglob("*.png"))):
+        save(path, 255 - picture(900 + number))
+    again = tltool.advise(other, store=store, target=0.99, **EMBEDDED)
+    assert again.evidence.size == advice.evidence.size
+    assert again.evidence.similarity == advice.evidence.similarity
+    for mine, other in zip(again.evidence.taps, advice.evidence.taps, strict=True):
+        assert mine.accuracy == other.accuracy
+        assert mine.log_evidence == pytest.approx(other.log_evidence)
+
+
+def test_a_probe_with_fewer_images_is_nested_and_no_better():
+    random = np.random.default_rng(0)
+    targets = np.arange(400) % 4
+    features = random.normal(size=(4, 20))[targets] + 2.0 * random.normal(size=(400, 20))
+    problem = Problem(features.astype(np.float32), targets, 4)
+    folds = np.arange(400) // 4 % 5
+    found = probe(problem, [folds], ("standardise",), (0.05, 0.2, 1.0))
+    np.testing.assert_allclose(found.sizes, [16, 64, 320])
+    shares = found.hits.mean(axis=1)
+    assert shares[0] < shares[1] < shares[2] == found.accuracy
+    alone = probe(problem, [folds], ("standardise",))
+    np.testing.assert_array_equal(alone.hits[-1], found.hits[-1])
+
+
+def test_the_same_advice_again_from_the_store(data, store, advice):
+    again = tltool.advise(data, store=store, target=0.99, **EMBEDDED)
+    assert again.evidence.taps == advice.evidence.taps
+    assert again.more == advice.more
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cifar-resnet20", ["stage3", "stage2", "stage1"]),
+        ("mobilenet-0.25", ["block13", "block10", "block6", "block3"]),
+    ],
+)
+def test_taps_are_spread_over_the_depth(name, expected):
+    assert probed_taps(Backbone(name, "none")) == expected
+
+
+def test_another_network_tells_where_the_backbone_does_not(data, store, monkeypatch):
+    """One without batch normalisation does not remember its source."""
+    monkeypatch.setattr(domain, "_proxy", lambda backbone: Backbone("cifar-resnet20"))
+    plain = Backbone("cifar-resnet20")
+    monkeypatch.setattr(domain, "_remembers", lambda backbone: backbone is not plain)
+    with FeatureStore(store / "other") as kept:
+        examples = split(data, kept).of("train")
+        found = domain.measured_distance(FeatureSource(plain, kept), examples)
+        assert found.backbone == "cifar-resnet20"
+        again = domain.measured_distance(FeatureSource(plain, kept), examples)
+        assert again == found
+        monkeypatch.setattr(domain, "_proxy", lambda backbone: None)
+        assert domain.measured_distance(FeatureSource(plain, kept), examples[:9]) is None
+
+
+def test_no_proxy_for_another_source():
+    assert domain._proxy(Backbone("cifar-resnet20")) is None
+
+
+def test_backbones_are_ranked_and_those_without_weights_named(data, store, caplog):
+    found = tltool.advise(data, backbones="vgg16,cifar-resnet20", store=store)
+    assert [one.backbone for one in found.ranking] == ["cifar-resnet20"]
+    assert "vgg16" in found.skipped
+    assert "vgg16 was left out" in caplog.text
+    with FeatureStore(store) as kept:
+        assert choose_backbone(AdaptSettings(), kept, split(data, kept)) == "cifar-resnet20"
+
+
+def test_a_race_on_images_held_out(data, store, advice):
+    """Two strategies as they are; the test images take no part."""
+    two = [one for one in advice.forecasts if one.strategy in ("off-the-shelf", "frozen-head")]
+    settings = AdaptSettings(strategy="auto", **EMBEDDED)
+    with FeatureStore(store) as kept:
+        dataset = split(data, kept)
+        source = settings.make_source(kept)
+        found = race(replace(advice, forecasts=tuple(two)), settings, source, dataset, 120)
+    assert [lap.strategy for lap in found.laps[:2]] == ["off-the-shelf", "frozen-head"]
+    assert len(found.laps) == 6
+    images = [lap.images for lap in found.laps]
+    assert images == sorted(images)
+    assert images[-1] + found.judged == len(dataset.of("train", "val"))
+    assert found.held  # red, green and blue: neither does better
+
+
+@pytest.fixture
+def staged(data, store, advice, monkeypatch):
+    """A race whose laps are told beforehand: shares of images that are right."""
+
+    def run(shares, budget=60.0):
+        started = []
+
+        def lap(strategy, advice, settings, source, dataset, left):
+            started.append((strategy, len(dataset.of("train"))))
+            n = len(dataset.of("test"))
+            hits = np.arange(n) < round(shares[strategy] * n)
+            return race_module._Judged(Lap(strategy, started[-1][1], hits.mean(), 0.0), hits)
+
+        monkeypatch.setattr(race_module, "_lap", lap)
+        settings = AdaptSettings(strategy="auto", **EMBEDDED)
+        with FeatureStore(store) as kept:
+            return race(advice, settings, None, split(data, kept), budget), started
+
+    return run
+
+
+ADVISED = "off-the-shelf"
+
+
+def test_the_better_half_goes_on(staged, advice):
+    assert advice.strategy == ADVISED
+    shares = {ADVISED: 0.9, "frozen-head": 0.8, "fine-tune": 0.5, "from-scratch": 0.2}
+    found, started = staged(shares)
+    assert len({name for name, _ in started[:4]}) == 4
+    assert {name for name, _ in started[4:]} == {ADVISED, "frozen-head"}
+    assert (found.winner, found.held) == (ADVISED, True)
+    assert found.said.startswith("The advice held: off-the-shelf won, 9")
+
+
+def test_an_advice_that_does_not_hold(staged):
+    shares = {ADVISED: 0.1, "frozen-head": 0.3, "fine-tune": 0.9, "from-scratch": 0.8}
+    found, _ = staged(shares)
+    assert (found.winner, found.held) == ("fine-tune", False)
+    assert "was dropped, fine-tune won" in found.said
+    shares = {ADVISED: 0.3, "frozen-head": 0.1, "fine-tune": 0.9, "from-scratch": 0.2}
+    found, _ = staged(shares)
+    assert found.held is False
+    assert "points ahead of off-the-shelf" in found.said
+
+
+def test_chance_is_no_reason_to_doubt_it(staged):
+    n = 13
+    shares = {ADVISED: 10 / n, "frozen-head": 0.1, "fine-tune": 11 / n, "from-scratch": 0.2}
+    found, _ = staged(shares)
+    assert (found.winner, found.held) == ("fine-tune", True)
+    assert "within what chance makes" in found.said
+
+
+def test_a_race_that_runs_out_of_time(staged):
+    with pytest.raises(TltoolError, match="no time to race two strategies"):
+        staged(dict.fromkeys(STRATEGIES, 0.5), budget=0.0)
+
+
+def test_a_race_needs_a_time():
+    with pytest.raises(TltoolError, match="--budget must be a time"):
+        tltool.advise("nowhere", verify=True, budget="soon")
+
+
+class TestBadInput:
+    def refused(self, data, tmp_path, **settings):
+        with pytest.raises(TltoolError) as caught:
+            tltool.advise(data, store=tmp_path / "store", **EMBEDDED | settings)
+        text = str(caught.value)
+        assert "\n" not in text
+        return text
+
+    def test_one_class(self, tmp_path):
+        data = class_folders(tmp_path / "one", classes=("red",))
+        assert "class" in self.refused(data, tmp_path)
+
+    def test_fewer_than_two_images_a_class(self, tmp_path):
+        class_folders(tmp_path / "data" / "train", n=1)
+        class_folders(tmp_path / "data" / "test", n=1, start=50)
+        assert "two images each" in self.refused(tmp_path / "data", tmp_path, val=0.0)
+
+    def test_few_images_have_no_curve(self, tmp_path):
+        class_folders(tmp_path / "data" / "train", n=3)
+        class_folders(tmp_path / "data" / "test", n=2, start=50)
+        found = tltool.advise(
+            tmp_path / "data", store=tmp_path / "store", val=0.0, target=0.9, **EMBEDDED
+        )
+        assert found.evidence.curve is None
+        assert found.more[10].high == 1.0
+        assert any("too few for a learning curve" in note for note in found.notes)
+
+    @pytest.mark.parametrize("target", [0.0, 1.0, 90.0])
+    def test_target(self, tmp_path, target):
+        assert "--target must be an accuracy" in self.refused("x", tmp_path, target=target)
+
+    def test_budget_without_a_race(self, tmp_path):
+        assert "is for --verify" in self.refused("x", tmp_path, budget="5m")
+
+    def test_settings_that_would_do_nothing(self, tmp_path):
+        assert "has no setting 'epochs'" in self.refused("x", tmp_path, epochs=3)
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ({"backbones": "cifar-resnet20"}, "compares several"),
+            ({"backbones": "no-such", "backbone": None}, "--backbones"),
+            ({"backbones": ",", "backbone": None}, "names no network"),
+            ({"backbones": "vgg16", "backbone": None}, "No weights for vgg16"),
+            ({"backbones": "vgg16,vgg19", "backbone": None}, "None of vgg16, vgg19"),
+        ],
+    )
+    def test_backbones(self, data, tmp_path, given, expected):
+        assert expected in self.refused(data, tmp_path, **given)
+
+
+def test_on_the_command_line(data, store):
+    runner = CliRunner()
+    given = ["advise", str(data), "--store", str(store), "--backbone", "cifar-resnet20"]
+    shown = runner.invoke(app, given)
+    assert shown.exit_code == 0, shown.output
+    for word in ("Advice", "Why", "Size", "Similarity", "from-scratch", "LogME", "10 times"):
+        assert word in shown.stdout
+    told = runner.invoke(app, [*given, "--json", "--target", "0.9"])
+    found = json.loads(told.stdout)
+    assert found["strategy"] == found["settings"]["strategy"]
+    assert set(found["similarity"]["distance"]) == {"value", "low", "high"}
+    wrong = runner.invoke(app, [*given, "--target", "2"])
+    assert wrong.exit_code == 1

@@ -1,0 +1,262 @@
+"""From measures to advice: the table cell by cell, and rules whose outcome can be told by hand."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tltool._presets import advisor_rules
+from tltool.advisor import (
+    Evidence,
+    Race,
+    Similarity,
+    Size,
+    TapEvidence,
+    advise_on,
+    expected_accuracies,
+    ranked,
+    table_cell,
+    table_strategy,
+)
+from tltool.learning_curve import fit_curve
+from tltool.metrics import Interval
+from tltool.strategies import STRATEGIES
+
+STRATEGY_NAMES = ("off-the-shelf", "frozen-head", "fine-tune", "from-scratch")
+
+
+def tap(accuracy=0.8, half=0.02, name="avgpool", log_evidence=0.5):
+    return TapEvidence(
+        name, Interval(accuracy, accuracy - half, accuracy + half), 0.7, log_evidence, 3.0
+    )
+
+
+def evidence(of_each=20, classes=10, distance=0.01, curve=None, by_block=None, **changed):
+    near = Similarity(
+        Interval(distance, distance * 0.9, distance * 1.1), by_block or {}, "mobilenet-0.25"
+    )
+    n = of_each * classes
+    facts = {
+        "backbone": "mobilenet-0.25",
+        "size": Size(n, classes, of_each, n),
+        "similarity": near,
+        "taps": (tap(),),
+        "curve": curve,
+        "forward": 0.001,
+        "scratch_forward": 0.002,
+        "views": 10,
+    }
+    return Evidence(**facts | changed)
+
+
+def rules(**gains):
+    """Rules whose forecasts are the probe's logit and a constant."""
+    return replace(
+        advisor_rules(),
+        gains={
+            name: {"constant": gains.get(name.replace("-", "_"), 0.0)} for name in STRATEGY_NAMES
+        },
+        spreads=dict.fromkeys(STRATEGY_NAMES, 0.0),
+        costs={
+            name: {"start": 10.0 * i, "image": 0.01, "passes": 100.0, "spread": 0.5}
+            for i, name in enumerate(STRATEGY_NAMES)
+        },
+    )
+
+
+def curve_of(errors, n=2000):
+    hardness = (np.arange(n) + 0.5) / n
+    sizes = np.array([25, 50, 100, 200])[: len(errors)]
+    return fit_curve(sizes, (hardness[None] > np.array(errors)[:, None]).astype(float), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("of_each", "distance", "cell", "strategy"),
+    [
+        (10, 0.01, ("small", "similar"), "frozen-head"),
+        (10, 0.10, ("small", "not similar"), "collect more data"),
+        (500, 0.01, ("big", "similar"), "fine-tune"),
+        (500, 0.10, ("big", "not similar"), "from-scratch"),
+    ],
+)
+def test_the_lectures_table(of_each, distance, cell, strategy):
+    given = evidence(of_each, distance=distance)
+    assert table_cell(given, advisor_rules()) == cell
+    assert table_strategy(given, advisor_rules()) == strategy
+    advice = advise_on(given, rules=rules())
+    assert (advice.cell, advice.table) == (cell, strategy)
+    assert strategy in advice.table_in_words  # off-the-shelf is advised in all of them
+
+
+def test_where_the_table_says_the_same_nothing_is_said():
+    advice = advise_on(evidence(500), rules=rules(fine_tune=1.0))
+    assert advice.strategy == "fine-tune"
+    assert advice.table_in_words is None
+
+
+def test_expected_accuracies_are_linear_in_logits():
+    given = evidence()
+    found = expected_accuracies(given, rules(fine_tune=0.5))
+    own = math.log(0.8 / 0.2)
+    assert found["off-the-shelf"].value == pytest.approx(0.8)
+    assert found["fine-tune"].value == pytest.approx(1 / (1 + math.exp(-own - 0.5)))
+    spread = (math.log(0.82 / 0.18) - math.log(0.78 / 0.22)) / (2 * 1.96)
+    low = 1 / (1 + math.exp(-own + 1.645 * spread))
+    assert found["off-the-shelf"].low == pytest.approx(low)
+    noisy = replace(rules(), spreads=dict.fromkeys(STRATEGY_NAMES, 0.3))
+    wider = expected_accuracies(given, noisy)["off-the-shelf"]
+    low = 1 / (1 + math.exp(-own + 1.645 * math.hypot(0.3, spread)))
+    assert wider.low == pytest.approx(low)
+
+
+@pytest.mark.parametrize(
+    ("gains", "expected"),
+    [
+        ({}, "off-the-shelf"),
+        ({"frozen_head": 0.01}, "off-the-shelf"),  # within the margin: 0.16 points
+        ({"frozen_head": 0.1}, "frozen-head"),
+        ({"frozen_head": 0.1, "fine_tune": 0.11}, "frozen-head"),
+        ({"fine_tune": 0.5}, "fine-tune"),
+        ({"fine_tune": 0.5, "from_scratch": 1.0}, "from-scratch"),
+    ],
+)
+def test_the_simplest_within_the_margin_of_the_best(gains, expected):
+    advice = advise_on(evidence(), rules=rules(**gains))
+    assert advice.strategy == expected
+    values = [one.accuracy.value for one in advice.forecasts]
+    assert values == sorted(values, reverse=True)
+
+
+def test_only_some_strategies_to_choose_from():
+    given = ("fine-tune", "from-scratch")
+    advice = advise_on(evidence(), strategies=given, rules=rules(frozen_head=2.0))
+    assert advice.strategy == "fine-tune"
+    assert {one.strategy for one in advice.forecasts} == set(given)
+
+
+def test_from_scratch_brings_its_own_network():
+    advice = advise_on(evidence(), rules=rules(from_scratch=2.0))
+    assert advice.settings == {"strategy": "from-scratch", "backbone": "cifar-resnet20"}
+
+
+def test_seconds_by_passes_on_this_machine():
+    by_name = {one.strategy: one.seconds for one in advise_on(evidence(), rules=rules()).forecasts}
+    found = by_name["frozen-head"]
+    assert found.value == pytest.approx(10 + 200 * (0.01 + 100 * 0.001))
+    assert found.high / found.value == pytest.approx(math.exp(1.645 * 0.5))
+    assert by_name["from-scratch"].value == pytest.approx(30 + 200 * (0.01 + 100 * 0.002))
+
+
+def test_views_where_there_is_time_for_them():
+    assert advise_on(evidence(), rules=rules()).settings["views"] == "auto"
+    slow = evidence(forward=0.1)  # 200 images, ten views: 200 s
+    assert advise_on(slow, rules=rules()).settings["views"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("by_block", "expected"),
+    [
+        ({"stem": 0.01, "block1": 0.01, "block2": 0.01}, None),
+        ({"stem": 0.01, "block1": 0.05, "block2": 0.06}, "block1"),
+        ({"stem": 0.20, "block1": 0.01, "block2": 0.06}, "block2"),
+        ({"stem": 0.20, "block1": 0.20, "block2": 0.01}, None),
+        ({"stem": 0.20, "block1": 0.20, "block2": 0.20}, "stem"),
+    ],
+)
+def test_the_block_from_which_on_domains_part(by_block, expected):
+    advice = advise_on(evidence(by_block=by_block), rules=rules(fine_tune=1.0))
+    assert advice.boundary == expected
+    assert advice.settings.get("unfreeze") == expected
+
+
+@pytest.mark.parametrize(
+    ("distance", "name", "low", "high"),
+    [
+        (0.005, "Caltech-101", 1e-4, 1e-3),
+        (0.075, "CIFAR-10, enlarged", 1e-3, 1e-2),
+        (0.16, "digits, enlarged", 1e-2, 1e-1),
+    ],
+)
+def test_reference_points_and_learning_rates(distance, name, low, high):
+    advice = advise_on(evidence(distance=distance), rules=rules())
+    assert advice.nearest == name
+    assert advice.learning_rate == (low, high)
+
+
+def test_what_more_images_bring():
+    curve = curve_of(0.2 * np.array([25, 50, 100, 200]) ** -0.5 * 200**0.5)
+    advice = advise_on(evidence(curve=curve), rules=rules(), target=0.9)
+    assert advice.more[2].value == pytest.approx(1 - 0.2 / 2**0.5, abs=0.01)
+    assert advice.more[4].value == pytest.approx(0.9, abs=0.015)
+    assert advice.more[4].low < advice.more[4].value < advice.more[4].high
+    assert advice.needed.value == pytest.approx(80, rel=0.3)  # four times twenty of each class
+    assert "collecting more" in advice.reasons[2]
+
+
+def test_too_few_for_a_curve_is_said_and_nothing_invented():
+    advice = advise_on(evidence(2), rules=rules(), target=0.9)
+    assert advice.more[2].value == pytest.approx(0.8)
+    assert advice.more[2].high == 1.0
+    assert advice.needed is None
+    assert any("too few for a learning curve" in note for note in advice.notes)
+
+
+def test_an_accuracy_that_is_never_reached():
+    curve = curve_of([0.5, 0.45, 0.43, 0.42])
+    advice = advise_on(evidence(curve=curve), rules=rules(), target=0.99)
+    assert advice.needed is None
+    assert any("does not reach an accuracy of 0.99" in note for note in advice.notes)
+
+
+def test_where_nothing_remembers_the_source():
+    advice = advise_on(evidence(similarity=None), rules=rules())
+    assert advice.cell == ("small", "similar")
+    assert advice.nearest is None
+    assert any("Nothing tells how far" in note for note in advice.notes)
+    assert advice.as_json()["similarity"] is None
+
+
+def test_measured_with_another_network():
+    near = Similarity(Interval(0.01, 0.01, 0.01), {"block1": 0.5}, "mobilenet-0.25")
+    advice = advise_on(evidence(similarity=near, backbone="vgg16"), rules=rules(fine_tune=1.0))
+    assert advice.boundary is None  # its blocks are not vgg16's
+    assert any("measured with mobilenet-0.25" in note for note in advice.notes)
+
+
+def test_backbones_by_what_their_features_are_worth():
+    found = [
+        evidence(backbone="a", taps=(tap(0.7),)),
+        evidence(backbone="b", taps=(tap(0.9),)),
+        evidence(backbone="c", taps=(tap(0.9, log_evidence=0.9),)),
+    ]
+    assert [one.backbone for one in ranked(found)] == ["c", "b", "a"]
+
+
+def test_as_json():
+    curve = curve_of([0.4, 0.3, 0.25, 0.2])
+    advice = advise_on(evidence(curve=curve), rules=rules(), target=0.97)
+    race = Race((), 20, "off-the-shelf", True, "The advice held.")
+    found = json.loads(json.dumps(replace(advice, race=race).as_json(), allow_nan=False))
+    assert next(iter(found["similarity"])) == "distance"
+    assert found["similarity"]["distance"] == {
+        "value": 0.01,
+        "low": pytest.approx(0.009),
+        "high": pytest.approx(0.011),
+    }
+    assert {"name": "Caltech-101", "distance": 0.006} in found["similarity"]["references"]
+    assert [one["strategy"] for one in found["expected"]]
+    assert len(found["reasons"]) == 3
+    assert found["race"]["held"] is True
+
+
+def test_the_preset_knows_every_strategy():
+    found = advisor_rules()
+    assert set(found.order) == set(STRATEGIES) == set(found.gains) == set(found.costs)
+    assert set(found.table.values()) <= {*STRATEGIES, "collect more data"}
+    assert all(value >= 0 for cost in found.costs.values() for value in cost.values())
+    assert found.curve_widening >= 1
+    advice = advise_on(evidence())
+    assert advice.strategy in STRATEGIES
+    assert all(0 < one.accuracy.low < one.accuracy.high < 1 for one in advice.forecasts)
