@@ -320,8 +320,8 @@ def table(options) -> None:
         targets = dataset.targets(testing)
         for size in map(int, options.sizes.split(",")):
             fitting = [given["train"][i] for i in order["train"][:size]]
-            # images to judge by are no more than those to learn from
-            examples = (*fitting, *judging[: max(size, 500)], *testing)
+            # no more images to judge by than it takes: every epoch sees all of them
+            examples = (*fitting, *judging[: min(max(size, 500), 2000)], *testing)
             part = Dataset(dataset.source, examples, dataset.labels)
             for strategy in options.strategies.split(","):
                 settings = AdaptSettings(strategy=strategy)  # which may bring its own network

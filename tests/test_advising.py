@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import tltool
 from tltool import TltoolError, domain
 from tltool import race as race_module
-from tltool.advising import choose_backbone
+from tltool.advising import settle
 from tltool.advisor import Lap
 from tltool.backbones import Backbone
 from tltool.cli import app
@@ -150,7 +150,11 @@ def test_backbones_are_ranked_and_those_without_weights_named(data, store, caplo
     assert "vgg16" in found.skipped
     assert "vgg16 was left out" in caplog.text
     with FeatureStore(store) as kept:
-        assert choose_backbone(AdaptSettings(), kept, split(data, kept)) == "cifar-resnet20"
+        settings = AdaptSettings(strategy="off-the-shelf")
+        chosen, told = settle(settings, kept, split(data, kept), any_backbone=True)
+    assert chosen.backbone == "cifar-resnet20"
+    assert chosen.strategy == "off-the-shelf"
+    assert [one.strategy for one in told.forecasts] == ["off-the-shelf"]
 
 
 def test_a_race_on_images_held_out(data, store, advice):
@@ -281,6 +285,68 @@ class TestBadInput:
     )
     def test_backbones(self, data, tmp_path, given, expected):
         assert expected in self.refused(data, tmp_path, **given)
+
+
+class TestAdapt:
+    """`adapt` with the strategy left open."""
+
+    def test_does_what_is_advised(self, data, store, advice, tmp_path):
+        found = tltool.adapt(
+            data, strategy="auto", out=tmp_path / "run", store=store, views="2", **EMBEDDED
+        )
+        assert found.strategy == advice.strategy
+        assert found.views == "2"
+        assert found.described[0] == ("Advised because", " ".join(found.advice["reasons"]))
+        facts = json.loads((tmp_path / "run" / "run.json").read_text())
+        assert facts["settings"]["strategy"] == advice.strategy
+        assert facts["advice"]["strategy"] == advice.strategy
+        assert "Advised because" in (tmp_path / "run" / "report.html").read_text()
+        named = {one["strategy"] for one in found.advice["expected"]}
+        assert "from-scratch" not in named  # that would be another network than the one named
+
+    def test_options_narrow_the_choice(self, data, store, tmp_path):
+        quick = {"units": "none", "epochs": 2}
+        found = tltool.adapt(
+            data, strategy="auto", out=tmp_path / "run", store=store, **quick, **EMBEDDED
+        )
+        assert found.strategy == "frozen-head"
+        assert found.advice is None  # nothing was left to choose
+
+    def test_the_best_backbone(self, data, store, tmp_path):
+        found = tltool.adapt(
+            data, backbone="auto", strategy="off-the-shelf", out=tmp_path / "run", store=store
+        )
+        assert found.backbone == "cifar-resnet20"
+        assert [one["backbone"] for one in found.advice["ranking"]] == ["cifar-resnet20"]
+
+    def test_options_that_no_strategy_takes(self, data, tmp_path):
+        with pytest.raises(TltoolError, match="No --strategy takes all of these options"):
+            tltool.adapt(data, strategy="auto", transforms="l2", epochs=3, out=tmp_path / "run")
+        with pytest.raises(TltoolError, match="--epochs"):
+            tltool.adapt(data, strategy="auto", epochs=0, out=tmp_path / "run")
+
+    def test_a_finished_run_is_refused_before_anything_is_measured(self, finished_run):
+        data, result = finished_run
+        with pytest.raises(TltoolError, match="holds a finished run"):
+            tltool.adapt(data, strategy="auto", out=result.run, store="/proc/no/such/store")
+
+    def test_resume_keeps_to_the_advice(self, data, store, tmp_path, monkeypatch):
+        """The strategy is not chosen again, whatever would be advised by now."""
+        out = tmp_path / "run"
+
+        def interrupted(*args, **kwargs):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr("tltool.workflow.render_report", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                tltool.adapt(data, strategy="auto", out=out, store=store, **EMBEDDED)
+        facts = json.loads((out / "run.json").read_text())
+        assert facts["state"] == "running"
+        monkeypatch.setattr("tltool.workflow.settle", interrupted)
+        found = tltool.resume(out)
+        assert found.strategy == facts["settings"]["strategy"]
+        assert found.advice == facts["advice"]
 
 
 def test_on_the_command_line(data, store):

@@ -12,7 +12,7 @@ __all__ = ["Clock"]
 
 @dataclass
 class Clock:
-    """Seconds spent in each phase."""
+    """Seconds spent in each phase: those of every run, and any other that there was."""
 
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("check", "extract", "fit", "evaluate"), 0.0)
@@ -25,4 +25,5 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[name] += time.perf_counter() - started
+            spent = time.perf_counter() - started
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent

@@ -19,7 +19,7 @@ from tltool.features import FeatureSource, FeatureStore
 from tltool.race import race
 from tltool.settings import AUTO, AdaptSettings, seconds_of
 
-__all__ = ["advise", "choose_backbone"]
+__all__ = ["advise", "settle"]
 
 _log = logging.getLogger(__name__)
 
@@ -100,14 +100,35 @@ def advise(
     return advice
 
 
-def choose_backbone(settings: AdaptSettings, store: FeatureStore, dataset: Dataset) -> str:
-    """The best backbone of those whose weights are on this machine.
+def settle(
+    settings: AdaptSettings, store: FeatureStore, dataset: Dataset, *, any_backbone: bool = False
+) -> tuple[AdaptSettings, Advice | None]:
+    """Settings whose strategy is open, with the one that is advised among their candidates.
 
-    Raises:
-        TltoolError: there are none.
+    Args:
+        settings: of `adapt`.
+        store: where features are kept.
+        dataset: checked and split; its test images are not looked at.
+        any_backbone: whether the network is open, too: of all whose weights are on this machine.
+
+    Returns:
+        Settings with nothing open, and the advice; None where nothing was.
     """
-    found, _ = compare_backbones(_candidates("auto", settings), store, dataset)
-    return ranked([evidence for evidence, _, _ in found])[0].backbone
+    open_strategy = settings.strategy == AUTO and len(settings.candidates) > 1
+    if not (open_strategy or any_backbone):
+        if settings.strategy == AUTO:
+            settings = replace(settings, strategy=settings.candidates[0])
+        return settings, None
+    compared = _candidates("auto", settings) if any_backbone else [settings]
+    found, skipped = compare_backbones(compared, store, dataset)
+    order = ranked([evidence for evidence, _, _ in found])
+    best = order[0].backbone
+    evidence = next(evidence for evidence, _, _ in found if evidence.backbone == best)
+    advice = advise_on(evidence, strategies=settings.candidates)
+    if any_backbone:
+        advice = replace(advice, ranking=order, skipped=skipped)
+    advised = {k: v for k, v in advice.settings.items() if getattr(settings, k) in (None, AUTO)}
+    return replace(settings, **advised), advice
 
 
 _Compared = tuple[Evidence, AdaptSettings, FeatureSource]

@@ -70,7 +70,7 @@ def measured_distance(source: FeatureSource, examples: Sequence[Example]) -> Dom
     if backbone.weights.seed is not None:
         return None
     chosen = sorted({e.hash: e for e in examples}.values(), key=lambda e: e.hash)[:_IMAGES]
-    digest = hashlib.sha256(repr((_VERSION, CANVAS_VERSION, backbone.key)).encode())
+    digest = hashlib.sha256(repr(("distance", _VERSION, CANVAS_VERSION, backbone.key)).encode())
     for example in chosen:
         digest.update(example.hash)
     kept = source.store.finding(digest.hexdigest())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ class RunResult:
         findings: what was found of the backbone on these images.
         choices: what was chosen on the way and by which figures, as JSON values.
         described: the same in words: names and values.
+        advice: what the strategy follows from, as `Advice.as_json` gives it; None where it was
+            named.
     """
 
     run: Path
@@ -60,6 +63,7 @@ class RunResult:
     findings: tuple[Finding, ...] = ()
     choices: dict[str, Any] = field(default_factory=dict)
     described: tuple[tuple[str, str], ...] = ()
+    advice: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values; what `--json` prints."""
@@ -71,6 +75,7 @@ class RunResult:
             "input_size": list(self.input_size),
             "views": self.views,
             "choices": self.choices,
+            "advice": None if self.advice is None else dict(self.advice),
             "n_train": self.n_train,
             "n_val": self.n_val,
             "n_test": self.n_test,

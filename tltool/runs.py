@@ -66,8 +66,15 @@ class RunWriter:
             ) from error
 
     @staticmethod
-    def refuse_existing(folder: Path, settings: dict[str, Any], *, force: bool = False) -> None:
+    def refuse_existing(
+        folder: Path, settings: dict[str, Any] | None, *, force: bool = False
+    ) -> None:
         """Never write over what somebody may want to keep.
+
+        Args:
+            folder: of the run.
+            settings: None where they are not known yet, and any will do.
+            force: see the class.
 
         Raises:
             TltoolError: the folder is a file, holds something else, or a run that is finished or
@@ -87,7 +94,7 @@ class RunWriter:
                 f"--out {folder} holds a finished run; name a new folder, or add --force to "
                 "replace it."
             )
-        if facts.get("settings") != settings:
+        if settings is not None and facts.get("settings") != settings:
             raise TltoolError(
                 f"--out {folder} holds an unfinished run with other settings; name a new folder, "
                 "or add --force to replace it."
@@ -118,6 +125,12 @@ class RunWriter:
                 f"{folder} does not say how it was begun; give the command that began it again."
             )
         return begun
+
+    @staticmethod
+    def advised(folder: Path) -> dict[str, Any] | None:
+        """The advice that an unfinished run follows, as its maker gave it to `update`."""
+        advice = _read_facts(folder).get("advice")
+        return advice if isinstance(advice, dict) else None
 
     def update(self, facts: dict[str, Any]) -> None:
         """Add to `run.json`."""

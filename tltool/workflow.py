@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import platform
 import shutil
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from tltool._clock import Clock
 from tltool._files import printable
 from tltool._validation import TltoolError
+from tltool.advising import settle
 from tltool.backbones import Backbone
 from tltool.data import (
     CheckReport,
@@ -31,7 +32,7 @@ from tltool.features import FeatureSource, FeatureStore, feature_space
 from tltool.report import PACKAGES, Outcome, findings_in_words, render_report, report_content
 from tltool.results import RunResult
 from tltool.runs import RunWriter
-from tltool.settings import AdaptSettings
+from tltool.settings import AUTO, AdaptSettings
 from tltool.strategies import FittedClassifier
 from tltool.training import Checkpoints
 from tltool.training.tensorboard import write_tensorboard
@@ -106,7 +107,8 @@ def adapt(
     Args:
         data: a folder of class folders; one of `train/`, `val/`, `test/` of class folders; a
             `.csv` or `.tsv` file; or `tfds:NAME[:VERSION]`.
-        out: the run folder; None for a new one under `runs/`.
+        out: the run folder; None for a new one under `runs/`. With the strategy "auto" or the
+            backbone "auto" what `advise` tells of the images decides, test images left out.
         store: folder of the feature store; None for the user's.
         force: replace a finished run.
         **settings: see `AdaptSettings`.
@@ -122,30 +124,65 @@ def adapt(
         >>> result.evaluation.metrics["accuracy"]
         Interval(value=0.93, low=0.9, high=0.95)
     """
+    any_backbone = settings.get("backbone") == AUTO
+    if any_backbone:
+        settings["backbone"] = None
     chosen = AdaptSettings.checked("adapt", settings)
+    place = _Place(data, None if out is None else Path(out).expanduser(), store, force)
+    return _adapted(place, chosen, any_backbone=any_backbone)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a run's images are, and where it is written."""
+
+    data: str | Path
+    out: Path | None
+    store: str | Path | None
+    force: bool = False
+
+
+def _adapted(
+    place: _Place,
+    chosen: AdaptSettings,
+    *,
+    any_backbone: bool = False,
+    advice: Mapping[str, Any] | None = None,
+) -> RunResult:
+    """A run; with the advice that its settings follow from, where there was some before."""
     clock = Clock()
+    if place.out is not None:
+        RunWriter.refuse_existing(place.out, None, force=place.force)
     with clock.phase("check"):
-        listing = read_listing(data, chosen.columns)
+        listing = read_listing(place.data, chosen.columns)
     warnings: list[str] = []
-    backbone = chosen.make_backbone(warnings)
-    for warning in warnings:
-        _log.warning(warning)
-    with FeatureStore(store) as kept:
-        source = chosen.make_source(kept, backbone)
-        facts = _settings_facts(data, chosen, source)
-        folder = Path(out).expanduser() if out else _free_folder(data, backbone, facts)
-        RunWriter.refuse_existing(folder, facts, force=force)
+    if not any_backbone:
+        backbone = chosen.make_backbone(warnings)  # what is wrong with it is told first
+    with FeatureStore(place.store) as kept:
         with clock.phase("check"):
             checked, report = check_listing(listing, bad_images=chosen.bad_images, cache=kept)
             dataset, splits = split_dataset(
                 checked, seed=chosen.seed, test=chosen.test, val=chosen.val
             )
+        if any_backbone or chosen.strategy == AUTO:
+            with clock.phase("advise"):
+                chosen, told = settle(chosen, kept, dataset, any_backbone=any_backbone)
+            advice = None if told is None else told.as_json()
+            backbone = chosen.make_backbone(warnings)
+            warnings = list(dict.fromkeys(warnings))
+        for warning in warnings:
+            _log.warning(warning)
+        source = chosen.make_source(kept, backbone)
+        facts = _settings_facts(place.data, chosen, source)
+        folder = place.out or _free_folder(place.data, backbone, facts)
+        RunWriter.refuse_existing(folder, facts, force=place.force)
+        with clock.phase("check"):
             findings = examine(source, dataset.of("train", "val"))
         _warn(findings, warnings)
-        writer = RunWriter(folder, facts, force=force)
-        if force:  # what was trained before has no part in it
+        writer = RunWriter(folder, facts, force=place.force)
+        if place.force:  # what was trained before has no part in it
             Checkpoints.of_run(folder).remove()
-        writer.update({"begun": _begun(data, chosen, store)})
+        writer.update({"begun": _begun(place, chosen), "advice": advice})
         strategy = chosen.make_strategy()
         with clock.phase("extract"):
             strategy.extract(source, dataset)
@@ -176,7 +213,8 @@ def adapt(
             warnings=tuple(warnings),
             notes=tuple(findings_in_words(report, splits)),
             findings=(*findings, sums),
-            described=tuple(fitted.described()),
+            described=(*_advice_in_words(advice), *fitted.described()),
+            advice=advice,
         )
         outcome = Outcome(result, chosen, dataset, fitted, probabilities, report, splits, source)
         _write_run(writer, outcome)
@@ -207,17 +245,19 @@ def resume(run: str | Path) -> RunResult:
         raise TltoolError(
             f"{folder} is a damaged run ({error}); give the command that began it again."
         ) from error
-    return adapt(data, out=folder, store=store, **settings)
+    place = _Place(data, folder, store)
+    chosen = AdaptSettings.checked("resume", settings)
+    return _adapted(place, chosen, advice=RunWriter.advised(folder))
 
 
-def _begun(data: str | Path, settings: AdaptSettings, store: str | Path | None) -> dict[str, Any]:
+def _begun(place: _Place, settings: AdaptSettings) -> dict[str, Any]:
     """What `adapt` was asked to do, wherever it is asked again."""
     given = asdict(settings)
     if settings.weights and Path(settings.weights).expanduser().is_file():
         given["weights"] = str(Path(settings.weights).expanduser().resolve())
     return {
-        "data": _absolute(data),
-        "store": None if store is None else str(Path(store).expanduser().resolve()),
+        "data": _absolute(place.data),
+        "store": None if place.store is None else str(Path(place.store).expanduser().resolve()),
         "settings": given,
     }
 
@@ -225,6 +265,10 @@ def _begun(data: str | Path, settings: AdaptSettings, store: str | Path | None) 
 def _absolute(data: str | Path) -> str:
     """A data set's name or path, the same from any folder."""
     return str(data) if str(data).startswith("tfds:") else str(Path(data).expanduser().resolve())
+
+
+def _advice_in_words(advice: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    return [] if advice is None else [("Advised because", " ".join(advice["reasons"]))]
 
 
 def _warn(findings: Iterable[Finding], warnings: list[str]) -> None:

@@ -68,8 +68,9 @@ def adapt(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Pretrained network; default: the best of resnet50 and mobilenet-0.25 whose "
-            "weights can be had, else the embedded cifar-resnet20.",
+            help="Pretrained network; auto for the best on these images of all whose weights are "
+            "on this machine. Default: the first of resnet50 and mobilenet-0.25 whose weights can "
+            "be had, else the embedded cifar-resnet20.",
         ),
     ] = None,
     weights: Weights = None,
@@ -97,8 +98,8 @@ def adapt(
         typer.Option(
             metavar="NAME",
             help="off-the-shelf (a linear classifier on features), frozen-head (a trained head "
-            "on features), fine-tune (upper layers trained, too) or from-scratch (random weights). "
-            "Default: the recipe's, or off-the-shelf.",
+            "on features), fine-tune (upper layers trained, too), from-scratch (random weights) or "
+            "auto (what tltool advise says). Default: the recipe's, or off-the-shelf.",
         ),
     ] = None,
     unfreeze: Annotated[

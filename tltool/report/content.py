@@ -91,7 +91,7 @@ def report_content(outcome: Outcome) -> ReportContent:
     choices = outcome.fitted.choices
     rows = [
         ("Strategy", result.strategy),
-        *outcome.fitted.described(),
+        *outcome.result.described,
         ("Backbone", f"{preset.title}, {preset.parameters:,} parameters in all"),
         ("Features", ", ".join(str(part) for part in source.backbone.parts)),
         ("Input", "{}x{} pixels".format(*source.backbone.input_size)),
