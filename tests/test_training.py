@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tltool import TltoolError
+from tltool._keras import RANDOM_STATE
 from tltool._presets import augmentation, augmentation_names
 from tltool.linear.transforms import standardisation
 from tltool.strategies.network_head import folded, head_network
@@ -372,6 +373,22 @@ class TestAugmentation:
             tolerance = 1e-4 if "mixup" in name else 0.05  # cutmix counts whole pixels
             np.testing.assert_allclose(images.mean(axis=(1, 2)) / 255, targets, atol=tolerance)
             assert (targets.max(axis=1) < 0.99).any()
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_randaugment_is_that_of_keras(self, seed):
+        """Which computes every change there is for each one that it takes."""
+        quick = BatchAugmentation(("randaugment",))
+        found, _ = quick(self.pixels, self.targets, np.random.default_rng(seed))
+        (layer,) = quick._layers
+        plain = keras.layers.RandAugment(**augmentation("randaugment").arguments)
+        plain.build(self.pixels.shape)
+        random = np.random.default_rng(seed)
+        for mine, other in zip(layer.variables, plain.variables, strict=True):
+            assert mine.shape == other.shape
+            if mine.name == RANDOM_STATE:
+                other.assign(random.integers(0, 2**31, 2).astype(np.uint32))
+        expected = plain(self.pixels.astype(np.float32), training=True)
+        np.testing.assert_array_equal(found, np.asarray(expected))
 
     def test_several_and_none(self):
         assert check_augmentations("none") == ()

@@ -114,10 +114,34 @@ def _layer(name: str, card: Augmentation, arguments: dict[str, Any]) -> Any:
             raise TltoolError(
                 f"--augment {name} needs the package {card.package}: pip install 'tltool[cv]'."
             ) from error
+    kind = getattr(layers, card.layer)
+    if card.layer == "RandAugment" and card.package == "keras":
+        kind = _quick(kind)
     try:
-        return getattr(layers, card.layer)(**arguments)
+        return kind(**arguments)
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise TltoolError(
             f"--augment {name}: keras.layers.{card.layer} does not take this ({reason})."
         ) from error
+
+
+def _quick(kind: Any) -> Any:
+    """Keras's RandAugment, which computes all of its changes for each one that it takes.
+
+    It draws the changes of a whole batch at once; outside a graph the others need not be computed.
+    """
+
+    class QuickRandAugment(kind):
+        """The same with the changes alone that were drawn."""
+
+        def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
+            """See Keras."""
+            images = self.backend.cast(images, self.compute_dtype)
+            changes = transformation["transforms"] if training else {}
+            for number in np.asarray(transformation["layer_idxes"]) if training else ():
+                name = list(changes)[int(number)]
+                images = getattr(self, name).transform_images(images, changes[name])
+            return self.backend.cast(images, self.compute_dtype)
+
+    return QuickRandAugment
