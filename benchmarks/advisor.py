@@ -2,7 +2,7 @@
 
     TLTOOL_WEIGHTS=FOLDER python benchmarks/advisor.py run --caltech 101_ObjectCategories \\
         --cifar cifar10_jpeg --bccd BCCD --work FOLDER
-    python benchmarks/advisor.py fit [--write]
+    python benchmarks/advisor.py fit [--write] [--figure docs/advisor.png]
 
 `run` adapts networks to sets of different size and distance with every strategy, and keeps a row
 for each fit in `advisor.csv`; it goes on where it stopped. Sets: Caltech-101 and a coarse subset
@@ -89,9 +89,10 @@ def main() -> None:
     fitting = commands.add_parser("fit")
     fitting.add_argument("--results", type=Path, default=RESULTS)
     fitting.add_argument("--write", action="store_true")
+    fitting.add_argument("--figure", type=Path, help="PNG of the grid's outcome")
     options = parser.parse_args()
     if options.command == "fit":
-        fit(options.results, write=options.write)
+        fit(options.results, write=options.write, figure=options.figure)
     else:
         run(options)
 

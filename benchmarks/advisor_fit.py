@@ -49,7 +49,7 @@ class Cell:
     twice: float | None = None
 
 
-def fit(results: Path, *, write: bool) -> None:
+def fit(results: Path, *, write: bool, figure: Path | None) -> None:
     """Print what the advice is worth, bases left out one at a time; write what was fitted."""
     cells = read_cells(results)
     rules = advisor_rules()
@@ -93,6 +93,8 @@ def fit(results: Path, *, write: bool) -> None:
         )
     report_curves(cells)
     report_ranking(cells)
+    if figure is not None:
+        draw(whole, figure)
     if write:
         final = fitted_rules(rules, whole)
         spreads = {
@@ -102,6 +104,51 @@ def fit(results: Path, *, write: bool) -> None:
         spreads = {name: math.sqrt(max(s**2 - noise, 0.01**2)) for name, s in spreads.items()}
         final = replace(final, spreads=spreads, curve_widening=widening(cells, LEVEL))
         write_preset(final, costs(whole, order))
+
+
+def draw(cells: Sequence[Cell], path: Path) -> None:
+    """Size against distance, coloured by the best strategy; larger where choosing matters more."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    colours = {
+        "off-the-shelf": "#1b6ca8",
+        "frozen-head": "#5fb49c",
+        "fine-tune": "#e08e45",
+        "from-scratch": "#9b2335",
+    }
+    markers = ("o", "s", "^", "D")
+    figure, axis = plt.subplots(figsize=(9, 5.5), layout="constrained")
+    names = sorted({cell.evidence.backbone for cell in cells})
+    jitter = np.random.default_rng(0)
+    for cell in cells:
+        order = sorted(cell.accuracy, key=lambda name: -cell.accuracy[name])
+        ahead = cell.accuracy[order[0]] - cell.accuracy[order[1]]
+        assert cell.evidence.similarity is not None
+        axis.scatter(
+            cell.evidence.size.of_each_class * math.exp(jitter.uniform(-0.12, 0.12)),
+            cell.evidence.similarity.distance.value,
+            s=25 + 1200 * ahead,
+            c=colours[order[0]],
+            marker=markers[names.index(cell.evidence.backbone)],
+            alpha=0.7,
+            linewidths=0,
+        )
+    for name, colour in colours.items():
+        axis.scatter([], [], c=colour, s=60, label=f"{name} is best")
+    for name, marker in zip(names, markers, strict=False):
+        axis.scatter([], [], c="grey", s=60, marker=marker, label=name)
+    rules = advisor_rules()
+    axis.axvline(rules.small, color="grey", linewidth=0.8)
+    axis.axhline(rules.far, color="grey", linewidth=0.8)
+    axis.set(xscale="log", xlabel="images of each class", ylabel="distance to the source")
+    axis.set_title("Larger marks: the best strategy is further ahead of the next. Lines: the table")
+    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
 
 
 def read_cells(path: Path) -> list[Cell]:
