@@ -171,6 +171,20 @@ def test_the_block_from_which_on_domains_part(by_block, expected):
     assert advice.settings.get("unfreeze") == expected
 
 
+@pytest.mark.parametrize(("other", "expected"), [(0.9, "block6"), (0.83, None), (0.5, None)])
+def test_a_tap_that_is_better_by_more_than_chance(other, expected):
+    given = evidence(taps=(tap(0.8), tap(other, name="block6")))
+    advice = advise_on(given, rules=rules())
+    assert advice.settings.get("tap") == expected
+    assert advice.as_json()["tap"] == (expected or "avgpool")
+    assert "tap" not in advise_on(given, rules=rules(fine_tune=1.0)).settings
+
+
+def test_the_recipe_that_it_follows():
+    assert advise_on(evidence(), rules=rules()).recipe is None
+    assert advise_on(evidence(), rules=rules(fine_tune=1.0)).recipe == "fine-tune"
+
+
 @pytest.mark.parametrize(
     ("distance", "name", "low", "high"),
     [

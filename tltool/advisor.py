@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from tltool._presets import AdvisorRules, advisor_rules
+from tltool._presets import AdvisorRules, advisor_rules, recipe_names
 from tltool.learning_curve import LearningCurve
 from tltool.metrics import Interval
 
@@ -31,6 +31,9 @@ __all__ = [
     "table_cell",
     "table_strategy",
 ]
+
+# Strategies that leave the network as it is.
+_ON_FEATURES = ("off-the-shelf", "frozen-head")
 
 # Nothing is taken to be more certain than this, either way.
 _SURE = 1e-3
@@ -204,6 +207,7 @@ class Advice:
         table: the strategy that the table alone would name.
         strategy: the one that is recommended.
         settings: with it, as `adapt` takes them.
+        recipe: the one that it follows; None where it has none.
         forecasts: of each strategy, the best expected first.
         more: expected accuracy with so many times the images, with 90 % intervals.
         needed: images of each class that a wished-for accuracy takes, with a 90 % interval; None
@@ -226,6 +230,7 @@ class Advice:
     table: str
     strategy: str
     settings: Mapping[str, Any]
+    recipe: str | None
     forecasts: tuple[Forecast, ...]
     more: Mapping[int, Interval]
     needed: Interval | None
@@ -286,6 +291,8 @@ class Advice:
             "table": self.table,
             "strategy": self.strategy,
             "settings": dict(self.settings),
+            "recipe": self.recipe,
+            "tap": self.settings.get("tap", found.probe.tap),
             "learning_rate": list(self.learning_rate),
             "expected": [asdict(one) for one in self.forecasts],
             "reasons": list(self.reasons),
@@ -329,6 +336,9 @@ def advise_on(
         settings["backbone"] = rules.backbones[chosen.strategy]
     if chosen.strategy == "fine-tune" and boundary is not None:
         settings["unfreeze"] = boundary
+    tap = _tap(evidence)
+    if tap is not None and chosen.strategy in _ON_FEATURES:
+        settings["tap"] = tap
     if chosen.strategy != "from-scratch":
         spent = evidence.forward * n * evidence.views
         settings["views"] = "auto" if spent <= rules.views_seconds else "1"
@@ -345,6 +355,7 @@ def advise_on(
         table_strategy(evidence, rules),
         chosen.strategy,
         settings,
+        chosen.strategy if chosen.strategy in recipe_names() else None,
         tuple(forecasts),
         more,
         needed,
@@ -434,6 +445,12 @@ def _with_more(evidence: Evidence, own: Interval, times: int, rules: AdvisorRule
     low, high = (math.copysign(math.hypot(end, spread), end) for end in ends)
     middle += shift
     return Interval(_expit(middle), _expit(middle - abs(low)), _expit(middle + abs(high)))
+
+
+def _tap(evidence: Evidence) -> str | None:
+    """A layer whose features are better than the backbone's own tap by more than chance makes."""
+    best = max(evidence.taps, key=lambda tap: tap.accuracy.value)
+    return best.tap if best.accuracy.low > evidence.probe.accuracy.high else None
 
 
 def _nearest(evidence: Evidence, rules: AdvisorRules) -> str | None:

@@ -161,6 +161,9 @@ def print_advice(advice: Advice) -> None:
         rows.append(("Similarity", f"{advice.cell[1]}: distance {far}, {where}"))
         apart = f"from {advice.boundary} on" if advice.boundary else "nowhere"
         rows.append(("", f"domains part {apart}; measured with {found.similarity.measured_with}"))
+    follows = f"recipe {advice.recipe}" if advice.recipe else "the strategy's own settings"
+    tap = advice.settings.get("tap", f"{found.probe.tap}, the network's own")
+    rows.append(("Follows", f"{follows}; features of {tap}"))
     low, high = advice.learning_rate
     rows.append(("Learning rate", f"{low:g} to {high:g} are worth trying (SGD, momentum 0.9)"))
     if advice.race is not None:
