@@ -3,6 +3,7 @@
     TLTOOL_WEIGHTS=FOLDER python benchmarks/advisor.py run --caltech 101_ObjectCategories \\
         --cifar cifar10_jpeg --bccd BCCD --work FOLDER
     python benchmarks/advisor.py fit [--write] [--figure docs/advisor.png]
+    python benchmarks/advisor.py time DATA
 
 `run` adapts networks to sets of different size and distance with every strategy, and keeps a row
 for each fit in `advisor.csv`; it goes on where it stopped. Sets: Caltech-101 and a coarse subset
@@ -14,7 +15,7 @@ an image in predictions.
 `fit` fits the gains of the strategies, leaving one base set out at a time with its distortions;
 prints the regrets of the advice and of the bare table, how often the intervals for twice the data
 hold, and the ranking of backbones; and with `--write` puts the coefficients fitted on everything
-into `presets/advisor.toml`.
+into `presets/advisor.toml`. `time` compares the whole of `advise` with one extraction.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from __future__ import annotations
 import argparse
 import csv
 import gc
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -90,8 +94,14 @@ def main() -> None:
     fitting.add_argument("--results", type=Path, default=RESULTS)
     fitting.add_argument("--write", action="store_true")
     fitting.add_argument("--figure", type=Path, help="PNG of the grid's outcome")
+    timing = commands.add_parser("time")
+    timing.add_argument("data", type=Path)
+    timing.add_argument("--backbone")
+    timing.add_argument("--times", type=int, default=3)
     options = parser.parse_args()
-    if options.command == "fit":
+    if options.command == "time":
+        time_advice(options)
+    elif options.command == "fit":
         fit(options.results, write=options.write, figure=options.figure)
     else:
         run(options)
@@ -109,6 +119,31 @@ def run(options) -> None:
                         continue
                     images = usable(pool, options.work, store)
                     run_cell(options.out, known, store, pool, images, pool.sizes[place], seed)
+
+
+def time_advice(options) -> None:
+    """Each in a process of its own, as a user starts them; the store is new, then warm."""
+    given = [] if options.backbone is None else ["--backbone", options.backbone]
+    found: dict[str, list[float]] = {"extract": [], "advise": [], "advise, warm": []}
+    for _ in range(options.times):
+        with tempfile.TemporaryDirectory() as folder:
+            stores = [str(Path(folder) / name) for name in "ab"]
+            data, out = str(options.data), str(Path(folder) / "features.npz")
+            commands = {
+                "extract": ["extract", data, "--out", out, "--store", stores[0]],
+                "advise": ["advise", data, "--store", stores[1], "--quiet"],
+                "advise, warm": ["advise", data, "--store", stores[1], "--quiet"],
+            }
+            for name, command in commands.items():
+                started = time.perf_counter()
+                tool = Path(sys.executable).with_name("tltool")
+                subprocess.run([tool, *command, *given], check=True, capture_output=True)
+                found[name].append(time.perf_counter() - started)
+    median = {name: float(np.median(seconds)) for name, seconds in found.items()}
+    for name, seconds in found.items():
+        print(f"{name:14}{median[name]:8.1f} s   of " + ", ".join(f"{s:.1f}" for s in seconds))
+    allowed = 1.3 * median["extract"] + 10
+    print(f"allowed: 1.3 extractions and 10 s, {allowed:.1f} s; warm 20 s for 3,000 images")
 
 
 def read_rows(path: Path) -> set[tuple[str, ...]]:
