@@ -58,6 +58,12 @@ def test_where_nothing_is_wrong_the_interval_says_how_sure_that_is():
     assert expected.value == 1.0
     assert 0.9 < expected.low < 0.9999
     assert curve.images_for(0.5).value == 1
+    lows = []
+    for n in (40, 300):
+        wide = fit_curve(np.array([10, 20, 40]), np.ones((3, n)), seed=0, widening=2.0)
+        lows.append(wide.accuracy(80).low)
+    assert 0.6 < lows[0] < lows[1] < 0.99
+    assert lows[1] > 0.95
 
 
 def test_images_for_an_accuracy():

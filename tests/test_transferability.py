@@ -107,3 +107,31 @@ def test_most_of_the_nearest_decide():
     targets = np.array([1, 0, 1, 1])
     assert nearest_neighbours(features, targets, np.arange(4), k=3)[0]
     assert not nearest_neighbours(features, targets, np.arange(4), k=1)[0]
+
+
+def test_features_that_tell_nothing_or_everything():
+    """Constant ones, and images that are alike within their class: no crash, no infinities."""
+    targets = np.array([0, 0, 0, 1, 1, 1])
+    for features in (np.zeros((6, 4)), np.ones((6, 4))):
+        assert np.isfinite(log_evidence(features, targets, 2))
+        assert h_score(features, targets) == pytest.approx(0, abs=1e-6)
+    random = np.random.default_rng(0)
+    for d in (3, 40):
+        alike = random.normal(size=(2, d))[targets]
+        for noise in (0.0, 1e-7):
+            features = alike + noise * random.normal(size=alike.shape)
+            assert np.isfinite(log_evidence(features, targets, 2))
+            assert h_score(features, targets) == pytest.approx(1, abs=0.01)
+
+
+def test_many_images_are_looked_at_in_part():
+    random = np.random.default_rng(0)
+    targets = np.arange(24_000) % 3
+    features = (random.normal(size=(3, 4))[targets] + random.normal(size=(24_000, 4))).astype("f4")
+    part = slice(None, None, 8)
+    for score in (h_score, lambda f, t: log_evidence(f, t, 3)):
+        assert score(features, targets) == pytest.approx(score(features[part], targets[part]), 0.1)
+    hits = nearest_neighbours(features, targets, np.arange(24_000))
+    assert hits.shape == (3000,)
+    few = nearest_neighbours(features[part], targets[part], np.arange(3000))
+    assert hits.mean() == pytest.approx(few.mean(), abs=0.05)

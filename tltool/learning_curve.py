@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from tltool.metrics import Interval
 
-__all__ = ["LearningCurve", "fit_curve"]
+__all__ = ["LearningCurve", "fit_curve", "widened"]
 
 # Exponents that are tried: an error falls between hardly and in inverse proportion to the images.
 _SLOPES = np.linspace(0.02, 1.0, 50)
@@ -31,6 +32,7 @@ class LearningCurve:
         accuracies: what was right of images held out, for each.
         floor, scale, slope: of the curve.
         resampled: the same of resamples of the images, `(b, 3)`.
+        held_out: number of images that were held out, one after the other.
         widening: factor on the width of intervals, that makes up for what resamples of one set
             cannot tell.
 
@@ -42,18 +44,16 @@ class LearningCurve:
     floor: float
     scale: float
     slope: float
-    resampled: np.ndarray = field(repr=False)
+    resampled: np.ndarray = field(repr=False, compare=False)
+    held_out: int
     widening: float = 1.0
 
     def accuracy(self, n: float, level: float = 0.9) -> Interval:
         """Expected with so many training images."""
-        value = 1.0 - _error(np.array([[self.floor, self.scale, self.slope]]), n)[0]
-        found = _logit(1.0 - _error(self.resampled, n))
+        value = float(1.0 - _error(np.array([[self.floor, self.scale, self.slope]]), n)[0])
+        found = 1.0 - _error(self.resampled, n)
         low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-        middle = _logit(np.array([value]))[0]
-        low, high = (middle + self.widening * (end - middle) for end in (low, high))
-        ends = sorted([float(_expit(low)), float(value), float(_expit(high))])
-        return Interval(float(value), ends[0], ends[2])
+        return widened(Interval(value, float(low), float(high)), self.widening, self.held_out)
 
     def images_for(self, accuracy: float, level: float = 0.9) -> Interval | None:
         """How many training images an accuracy would take.
@@ -117,6 +117,7 @@ def fit_curve(
         float(scale),
         float(slope),
         resampled,
+        n,
         widening,
     )
 
@@ -167,10 +168,23 @@ def _error(curves: np.ndarray, n: float) -> np.ndarray:
     return np.clip(curves[:, 0] + curves[:, 1] * n ** -curves[:, 2], 0.0, 1.0)
 
 
-def _logit(p: np.ndarray) -> np.ndarray:
-    p = np.clip(p, 1e-6, 1 - 1e-6)
-    return np.log(p / (1 - p))
+def widened(found: Interval, factor: float, n: int) -> Interval:
+    """An interval of a share, so many times as wide in logits.
 
+    Args:
+        found: around its value, which no end passes.
+        factor: at least 1.
+        n: images that tell of it: half of one is the least that is missed or hit.
+    """
+    least = 0.5 / (n + 1)
 
-def _expit(x: float) -> float:
-    return 1.0 / (1.0 + float(np.exp(-x)))
+    def logit(p: float) -> float:
+        p = min(max(p, least), 1 - least)
+        return math.log(p / (1 - p))
+
+    def stretched(end: float) -> float:
+        return 1 / (1 + math.exp(-middle - factor * (logit(end) - middle)))
+
+    middle = logit(found.value)
+    low = min(stretched(found.low), found.value)
+    return Interval(found.value, low, max(stretched(found.high), found.value))

@@ -12,6 +12,17 @@ _CONVERGED = 1e-5
 
 _SMALLEST = 1e-30
 
+# Of the sphere in a covariance, however little the images ask for: it can be inverted then.
+_LEAST_SHRINKAGE = 1e-6
+
+# Images that are looked at, of so many features or more: beyond it a score changes little, and
+# costs much.
+_MOST_IMAGES = ((4000, 4000), (0, 10_000))
+
+# Images that ask for their neighbours, and how many at a time.
+_MOST_ASKING = 3000
+_ASKING = 256
+
 
 def log_evidence(features: np.ndarray, targets: np.ndarray, n_classes: int) -> float:
     """LogME: the logarithm of the evidence of a linear model of each class, an image and class.
@@ -30,6 +41,7 @@ def log_evidence(features: np.ndarray, targets: np.ndarray, n_classes: int) -> f
     Source: You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer Learning",
     2021, https://arxiv.org/abs/2102.11005
     """
+    features, targets = _some(features, targets)
     f = np.asarray(features, np.float64)
     n, d = f.shape
     # n x n or d x d, whichever is smaller: both have the same squared singular values
@@ -42,16 +54,18 @@ def log_evidence(features: np.ndarray, targets: np.ndarray, n_classes: int) -> f
         basis = f @ vectors / np.sqrt(values)
     kept = values > max(float(values[-1]) if len(values) else 0.0, _SMALLEST) * 1e-12
     values, basis = values[kept], basis[:, kept]
-    present = np.unique(targets)
-    found = [_evidence(values, basis, (targets == c).astype(np.float64), d) for c in present]
+    _, rows, counts = np.unique(targets, return_inverse=True, return_counts=True)
+    indicators = np.eye(len(counts))[rows]
+    squares = (basis.T @ indicators) ** 2
+    found = [_evidence(values, squares[:, c], float(counts[c]), n, d) for c in range(len(counts))]
     return float(np.mean(found))
 
 
-def _evidence(values: np.ndarray, basis: np.ndarray, y: np.ndarray, d: int) -> float:
+def _evidence(values: np.ndarray, squares: np.ndarray, length_of_y: float, n: int, d: int) -> float:
     """Of one class, an image; by the fixed point of alpha and beta."""
-    n = len(y)
-    squares = (basis.T @ y) ** 2
-    outside = max(float(y @ y - squares.sum()), 0.0)
+    outside = max(length_of_y - float(squares.sum()), 0.0)
+    if not len(values):  # features that are all zero leave the noise alone
+        return 0.5 * (np.log(n / max(outside, _SMALLEST)) - np.log(2 * np.pi) - 1.0)
     alpha = beta = 1.0
     for _ in range(_ITERATIONS):
         ratio = alpha / beta
@@ -95,6 +109,7 @@ def h_score(features: np.ndarray, targets: np.ndarray) -> float:
     Learning", 2019; with shrinkage: Ibrahim et al., "Newer is not always better: Rethinking
     Transferability Metrics", 2021, https://arxiv.org/abs/2110.06893
     """
+    features, targets = _some(features, targets)
     f = np.asarray(features, np.float64)
     f = f - f.mean(axis=0)
     n, d = f.shape
@@ -105,10 +120,10 @@ def h_score(features: np.ndarray, targets: np.ndarray) -> float:
     weighted = means / np.sqrt(n * counts)[:, None]  # cov(E[f | class]) = weighted.T @ weighted
     small = f @ f.T / n if n < d else f.T @ f / n
     sphere = float(np.trace(small)) / d
+    if not sphere > 0:
+        return 0.0
     shrinkage = _ledoit_wolf(f, small, sphere)
-    penalty = shrinkage * sphere
-    if penalty <= 0 and n <= d:
-        penalty = _SMALLEST
+    penalty = max(shrinkage, _LEAST_SHRINKAGE) * sphere
     if n < d:  # (F'F/n * (1 - s) + p)^-1 by images
         inner = (1 - shrinkage) * small + penalty * np.eye(n)
         turned = weighted @ f.T
@@ -117,7 +132,7 @@ def h_score(features: np.ndarray, targets: np.ndarray) -> float:
         kept = (across - (1 - shrinkage) / n * turned @ solved) / penalty
         return float(np.trace(kept)) * (1 - shrinkage)
     covariance = (1 - shrinkage) * small + penalty * np.eye(d)
-    solved = np.linalg.lstsq(covariance, weighted.T, rcond=None)[0]
+    solved = np.linalg.solve(covariance, weighted.T)
     return float(np.trace(weighted @ solved)) * (1 - shrinkage)
 
 
@@ -192,16 +207,17 @@ def nearest_neighbours(
         k: how many vote; of equals the class of the nearest wins.
 
     Returns:
-        `(n,)`, bool.
+        `(m,)`, bool, of at most 3,000 images spread evenly over all.
     """
     f = np.asarray(features, np.float32)
     f = f / np.maximum(np.linalg.norm(f, axis=1, keepdims=True), np.float32(_SMALLEST))
     n = len(targets)
     k = min(k, n - 1)
-    hits = np.zeros(n, bool)
+    asking = _spread(n, _MOST_ASKING)
+    hits = np.zeros(len(asking), bool)
     n_classes = int(targets.max()) + 1
-    for start in range(0, n, 1024):
-        rows = np.arange(start, min(start + 1024, n))
+    for start in range(0, len(asking), _ASKING):
+        rows = asking[start : start + _ASKING]
         likeness = f[rows] @ f.T
         likeness[groups[rows][:, None] == groups[None, :]] = -np.inf
         near = np.argpartition(-likeness, k - 1, axis=1)[:, :k]
@@ -214,5 +230,20 @@ def nearest_neighbours(
             votes[np.arange(len(rows)), targets[near[:, place]]] += known[:, place] * (
                 1 - 1e-3 * place
             )
-        hits[rows] = votes.argmax(axis=1) == targets[rows]
+        hits[start : start + len(rows)] = votes.argmax(axis=1) == targets[rows]
     return hits
+
+
+def _some(features: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """No more images than a score needs."""
+    n, d = features.shape
+    most = next(images for width, images in _MOST_IMAGES if d >= width)
+    if n <= most:
+        return features, targets
+    rows = _spread(n, most)
+    return features[rows], targets[rows]
+
+
+def _spread(n: int, most: int) -> np.ndarray:
+    """Positions of at most so many of n, spread evenly."""
+    return np.arange(n) if n <= most else np.linspace(0, n - 1, most).round().astype(np.int64)
