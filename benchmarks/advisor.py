@@ -8,7 +8,7 @@
 `run` adapts networks to sets of different size and distance with every strategy, and keeps a row
 for each fit in `advisor.csv`; it goes on where it stopped. Sets: Caltech-101 and a coarse subset
 (six kinds of things), CIFAR-10 (drawn from the test images alone, which its networks have not
-seen: half to train on, half to test), scikit-learn's digits, blood cells (crops of BCCD by box),
+seen: half of each class to train on, half to test), scikit-learn's digits, blood cells (crops of BCCD by box),
 and the coarse subset and CIFAR-10 inverted, blurred and as edges. All strategies see one view of
 an image in predictions.
 
@@ -37,6 +37,8 @@ import numpy as np
 from advisor_fit import fit
 from PIL import Image, ImageFilter, ImageOps
 
+from tltool._presets import advisor_rules
+from tltool.advisor import Evidence, boundary_of
 from tltool.data import Dataset, Example, check_listing, read_listing
 from tltool.evaluation import evaluate_predictions
 from tltool.evidence import measure_evidence
@@ -171,10 +173,13 @@ def run_cell(out: Path, known, store, pool: Pool, images: Dataset, per_class: in
         if not lacking:
             continue
         part = drawn(images, pool, per_class, seed)
-        evidence = facts(store, pool, part, per_class, seed, backbone)
+        settings = AdaptSettings(backbone=backbone, strategy="off-the-shelf")
+        evidence = measure_evidence(settings.make_source(store), part, seed=seed)
+        boundary = boundary_of(evidence, advisor_rules())
         for strategy in lacking:
             shown = drawn(images, pool, 2 * per_class, seed) if strategy == TWICE else part
-            row = evidence | {"strategy": strategy} | fitted(store, shown, strategy, backbone, seed)
+            row = columns(evidence, pool, per_class, seed) | {"strategy": strategy}
+            row |= fitted(shown, strategy, backbone, boundary, seed)
             write_row(out, row)
             print(
                 f"{pool.name}, {backbone}, {per_class} a class, seed {seed}, {strategy}: "
@@ -212,18 +217,16 @@ def drawn(images: Dataset, pool: Pool, per_class: int, seed: int) -> Dataset:
     return Dataset(pool.name, tuple(examples), images.labels)
 
 
-def facts(store, pool: Pool, part: Dataset, per_class: int, seed: int, backbone: str) -> dict:
-    """What the advisor is given, as columns."""
-    settings = AdaptSettings(backbone=backbone, strategy="off-the-shelf")
-    found = measure_evidence(settings.make_source(store), part, seed=seed)
+def columns(found: Evidence, pool: Pool, per_class: int, seed: int) -> dict:
+    """What the advisor is given, as columns; of the learning curve what it is not widened by."""
     own, distance = found.probe, found.similarity.distance
-    train = len(part.of("train"))
+    train = found.size.images
     twice = None if found.curve is None else replace(found.curve, widening=1.0).accuracy(2 * train)
     now = None if found.curve is None else found.curve.accuracy(train)
     return {
         "set": pool.name,
         "base": pool.base,
-        "backbone": backbone,
+        "backbone": found.backbone,
         "per_class": per_class,
         "seed": seed,
         "classes": found.size.classes,
@@ -245,26 +248,35 @@ def facts(store, pool: Pool, part: Dataset, per_class: int, seed: int, backbone:
         "twice": "" if twice is None else twice.value,
         "twice_low": "" if twice is None else twice.low,
         "twice_high": "" if twice is None else twice.high,
+        "multiply_adds": found.multiply_adds,
         "forward": found.forward,
         "scratch_forward": found.scratch_forward,
     }
 
 
-def fitted(store, part: Dataset, strategy: str, backbone: str, seed: int) -> dict:
-    """Accuracy on the test images, and the seconds that a user would wait for it."""
+def fitted(part: Dataset, strategy: str, backbone: str, boundary: str | None, seed: int) -> dict:
+    """Accuracy on the test images, and the seconds that a user would wait for it.
+
+    The user has been advised, so that features of one view are stored; nothing else is.
+    """
     name = "off-the-shelf" if strategy == TWICE else strategy
     settings = AdaptSettings(strategy=name, views="1")
     if name != "from-scratch":
         settings = replace(settings, backbone=backbone)
-    source = settings.make_source(store)
-    started = time.perf_counter()
-    made = settings.make_strategy()
-    made.extract(source, part)
-    found = made.fit(source, part, seed=seed)
-    seconds = time.perf_counter() - started
+    if name == "fine-tune":
+        settings = replace(settings, unfreeze=boundary)
+    with tempfile.TemporaryDirectory() as folder, FeatureStore(folder) as store:
+        source = settings.make_source(store)
+        if name != "from-scratch":
+            source.extract(part.examples)
+        started = time.perf_counter()
+        made = settings.make_strategy()
+        made.extract(source, part)
+        found = made.fit(source, part, seed=seed)
+        seconds = time.perf_counter() - started
+        probabilities = found.predict_proba(source, part.of("test"))
     test = part.of("test")
     targets = part.targets(test)
-    probabilities = found.predict_proba(source, test)
     judged = evaluate_predictions(probabilities, targets, majority=0, seed=0)
     return {
         "fitted_on": len(part.of("train")),
@@ -292,12 +304,12 @@ def pools(options) -> Iterator[Pool]:
     seen = classes_of(options.cifar / "test")
     yield Pool("caltech-101", "caltech", copying(classes_of(options.caltech)), (5, 20), 10)
     yield Pool("coarse", "caltech", copying(coarse), SIZES, 90)
-    yield Pool("cifar", "cifar", copying(seen), SIZES, 100)
+    yield Pool("cifar", "cifar", copying(seen, most=400), SIZES, 200)
     yield Pool("digits", "digits", write_digits, (5, 20, 50), 70)
     yield Pool("blood", "blood", partial_crops(options.bccd), SIZES, 100)
     for name, change in (("inverted", ImageOps.invert), ("blurred", blurred), ("edges", edges)):
         yield Pool(f"coarse-{name}", "caltech", copying(coarse, change), SIZES, 90)
-        yield Pool(f"cifar-{name}", "cifar", copying(seen, change), SIZES, 100)
+        yield Pool(f"cifar-{name}", "cifar", copying(seen, change, 400), SIZES, 200)
 
 
 def classes_of(folder: Path) -> dict[str, list[Path]]:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,11 +20,13 @@ from tltool.data import check_listing, read_listing, split_dataset
 from tltool.evidence import probed_taps
 from tltool.features import FeatureSource, FeatureStore
 from tltool.linear import Problem
+from tltool.linear.linear_head import softmax
 from tltool.linear.probing import probe
 from tltool.race import race
 from tltool.settings import AdaptSettings
 from tltool.strategies import STRATEGIES
 from tltool.strategies.folds import stratified_folds
+from tltool.transferability import leep, nce
 
 EMBEDDED = {"backbone": "cifar-resnet20"}
 
@@ -56,23 +59,48 @@ def test_evidence_is_that_of_images_to_learn_from(data, store, advice):
         assert found.size.images == n < 72
         assert found.size.classes == 3
         assert found.size.smallest_class <= n / 3
-        # a linear probe by hand: the same folds, the same images
+        # a linear probe by hand: the same folds, the same images, the better of two transforms
         source = FeatureSource(Backbone("cifar-resnet20"), kept)
         examples = dataset.of("train", "val")
         features = source.features(examples)
     assert features.computed == 0
     problem = Problem(features.values, dataset.targets(examples), 3, features.widths)
     folds = [stratified_folds(examples, 5, seed) for seed in range(6)]
-    best = [probe(problem, folds, chain) for chain in (("standardise",), ("sqrt", "l2"))]
-    assert found.probe.accuracy.value in [one.accuracy for one in best]
-    assert found.probe.accuracy.low <= found.probe.accuracy.value <= found.probe.accuracy.high
+    tried = [probe(problem, folds, chain) for chain in (("standardise",), ("sqrt", "l2"))]
+    best = min(tried, key=lambda one: one.losses[-1].mean())
+    assert found.probe.accuracy.value == best.accuracy
+    assert found.probe.accuracy.low < found.probe.accuracy.value <= found.probe.accuracy.high
     assert found.similarity.measured_with == "cifar-resnet20"
     assert set(found.similarity.by_block) == {"stem", "stage1", "stage2", "stage3"}
-    assert found.probe.leep <= 0
-    assert found.probe.nce <= 0
-    assert found.forward > 0
     assert len(advice.reasons) == 3
     assert [t.tap for t in found.taps] == ["avgpool", "stage2", "stage1"]
+
+
+def test_leep_and_nce_are_of_the_classes_of_the_source(data, store, advice):
+    """By the network's own logits, taken another way."""
+    with FeatureStore(store) as kept:
+        dataset = split(data, kept)
+        examples = dataset.of("train", "val")
+        source = FeatureSource(Backbone("cifar-resnet20", taps="logits"), kept)
+        told = softmax(source.features(examples).values)
+    targets = dataset.targets(examples)
+    for tap in advice.evidence.taps:
+        assert tap.leep == pytest.approx(leep(told, targets))
+        assert tap.nce == pytest.approx(nce(told.argmax(axis=1), targets))
+
+
+def test_every_tap_in_one_pass(data, tmp_path, monkeypatch):
+    """Blocks, the own tap and the classes of the source: no image goes through twice."""
+    passes = []
+    extract = FeatureSource._extract
+
+    def counted(self, examples, spaces):
+        passes.append(len(examples))
+        return extract(self, examples, spaces)
+
+    monkeypatch.setattr(FeatureSource, "_extract", counted)
+    found = tltool.advise(data, store=tmp_path, tap="stage2:max", **EMBEDDED)
+    assert passes == [found.evidence.size.images]
 
 
 def test_test_images_are_not_looked_at(data, store, advice, tmp_path):
@@ -91,7 +119,13 @@ def test_test_images_are_not_looked_at(data, store, advice, tmp_path):
     assert again.evidence.similarity == advice.evidence.similarity
     for mine, other in zip(again.evidence.taps, advice.evidence.taps, strict=True):
         assert mine.accuracy == other.accuracy
-        assert mine.log_evidence == pytest.approx(other.log_evidence)
+        assert mine.neighbours == other.neighbours
+        for score in ("log_evidence", "h_score", "leep", "nce"):
+            assert getattr(mine, score) == pytest.approx(getattr(other, score))
+    assert again.evidence.curve == advice.evidence.curve
+    assert again.more.keys() == advice.more.keys()
+    for times, expected in again.more.items():
+        assert expected.value == pytest.approx(advice.more[times].value)
 
 
 def test_a_probe_with_fewer_images_is_nested_and_no_better():
@@ -145,7 +179,10 @@ def test_no_proxy_for_another_source():
 
 
 def test_backbones_are_ranked_and_those_without_weights_named(data, store, caplog):
-    found = tltool.advise(data, backbones="vgg16,cifar-resnet20", store=store)
+    given = {"backbones": "vgg16,inception-v3,cifar-resnet20", "input_size": "48"}
+    found = tltool.advise(data, store=store, **given)
+    assert "inception-v3 takes images from 75" in found.skipped["inception-v3"]
+    assert found.settings["input_size"] == "48"
     assert [one.backbone for one in found.ranking] == ["cifar-resnet20"]
     assert "vgg16" in found.skipped
     assert "vgg16 was left out" in caplog.text
@@ -164,7 +201,7 @@ def test_a_race_on_images_held_out(data, store, advice):
     with FeatureStore(store) as kept:
         dataset = split(data, kept)
         source = settings.make_source(kept)
-        found = race(replace(advice, forecasts=tuple(two)), settings, source, dataset, 120)
+        found = race(replace(advice, forecasts=tuple(two)), settings, source, dataset, 120).race
     assert [lap.strategy for lap in found.laps[:2]] == ["off-the-shelf", "frozen-head"]
     assert len(found.laps) == 6
     images = [lap.images for lap in found.laps]
@@ -200,7 +237,8 @@ ADVISED = "off-the-shelf"
 def test_the_better_half_goes_on(staged, advice):
     assert advice.strategy == ADVISED
     shares = {ADVISED: 0.9, "frozen-head": 0.8, "fine-tune": 0.5, "from-scratch": 0.2}
-    found, started = staged(shares)
+    raced, started = staged(shares)
+    found = raced.race
     assert len({name for name, _ in started[:4]}) == 4
     assert {name for name, _ in started[4:]} == {ADVISED, "frozen-head"}
     assert (found.winner, found.held) == (ADVISED, True)
@@ -208,27 +246,44 @@ def test_the_better_half_goes_on(staged, advice):
 
 
 def test_an_advice_that_does_not_hold(staged):
+    """What was advised goes on to the end, however it does."""
     shares = {ADVISED: 0.1, "frozen-head": 0.3, "fine-tune": 0.9, "from-scratch": 0.8}
-    found, _ = staged(shares)
-    assert (found.winner, found.held) == ("fine-tune", False)
-    assert "was dropped, fine-tune won" in found.said
-    shares = {ADVISED: 0.3, "frozen-head": 0.1, "fine-tune": 0.9, "from-scratch": 0.2}
-    found, _ = staged(shares)
-    assert found.held is False
-    assert "points ahead of off-the-shelf" in found.said
+    raced, started = staged(shares)
+    assert (raced.race.winner, raced.race.held) == ("fine-tune", False)
+    assert "points ahead of off-the-shelf" in raced.race.said
+    assert {name for name, _ in started[4:7]} == {"fine-tune", "from-scratch", ADVISED}
 
 
 def test_chance_is_no_reason_to_doubt_it(staged):
     n = 13
     shares = {ADVISED: 10 / n, "frozen-head": 0.1, "fine-tune": 11 / n, "from-scratch": 0.2}
-    found, _ = staged(shares)
-    assert (found.winner, found.held) == ("fine-tune", True)
-    assert "within what chance makes" in found.said
+    raced, _ = staged(shares)
+    assert (raced.race.winner, raced.race.held) == ("fine-tune", True)
+    assert "within what chance makes" in raced.race.said
 
 
-def test_a_race_that_runs_out_of_time(staged):
-    with pytest.raises(TltoolError, match="no time to race two strategies"):
-        staged(dict.fromkeys(STRATEGIES, 0.5), budget=0.0)
+def test_a_race_that_runs_out_of_time_leaves_the_advice(staged, advice, monkeypatch):
+    raced, started = staged(dict.fromkeys(STRATEGIES, 0.5), budget=0.0)
+    assert started == []
+    assert raced.race is None
+    assert raced.strategy == advice.strategy
+    assert "no time for the advised strategy and another one" in raced.notes[-1]
+    # time for two and a half of four: those two are compared
+    ticks = iter([0.0, 1.0, 2.0, 1e9])
+    monkeypatch.setattr(race_module, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    raced, started = staged(dict.fromkeys(STRATEGIES, 0.5))
+    assert len(started) == 2
+    assert len(raced.race.laps) == 2
+    assert raced.race.held
+
+
+def test_too_few_images_for_a_race(tmp_path):
+    class_folders(tmp_path / "data" / "train", n=3)
+    class_folders(tmp_path / "data" / "test", n=2, start=50)
+    given = {"verify": True, "budget": "60s", "val": 0.0} | EMBEDDED
+    found = tltool.advise(tmp_path / "data", store=tmp_path / "store", **given)
+    assert found.race is None
+    assert "too few images to hold some out" in found.notes[-1]
 
 
 def test_a_race_needs_a_time():
@@ -276,11 +331,15 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("given", "expected"),
         [
-            ({"backbones": "cifar-resnet20"}, "compares several"),
+            ({"backbones": "cifar-resnet20"}, "several are to be compared"),
+            (
+                {"backbones": "vgg16,vgg19", "backbone": None, "tap": "decaf6"},
+                "--tap decaf6 is for",
+            ),
             ({"backbones": "no-such", "backbone": None}, "--backbones"),
             ({"backbones": ",", "backbone": None}, "names no network"),
             ({"backbones": "vgg16", "backbone": None}, "No weights for vgg16"),
-            ({"backbones": "vgg16,vgg19", "backbone": None}, "None of vgg16, vgg19"),
+            ({"backbones": "vgg16,vgg19", "backbone": None}, "None of vgg16, vgg19 could"),
         ],
     )
     def test_backbones(self, data, tmp_path, given, expected):
@@ -311,6 +370,17 @@ class TestAdapt:
         )
         assert found.strategy == "frozen-head"
         assert found.advice is None  # nothing was left to choose
+
+    def test_a_recipe_is_followed(self, data, store, tmp_path):
+        """What it says of views and taps is not for the advice to change."""
+        settings = AdaptSettings(strategy="auto", recipe="recommended", **EMBEDDED)
+        assert set(settings.candidates) == {"off-the-shelf", "fine-tune"}
+        with FeatureStore(store) as kept:
+            chosen, told = settle(settings, kept, split(data, kept))
+        assert (chosen.views, chosen.tap) == ("12", "last3:avg+max,last1:grid2")
+        assert told.evidence.probe.tap.startswith("stage1:avg+max")
+        with pytest.raises(TltoolError, match="--recipe alexnet brings its own network, alexnet"):
+            tltool.adapt(data, recipe="alexnet", backbone="auto", out=tmp_path / "run")
 
     def test_the_best_backbone(self, data, store, tmp_path):
         found = tltool.adapt(

@@ -283,7 +283,7 @@ class AdvisorRules:
         order: the strategies, from the simplest to the costliest.
         margin: of accuracy, below which a costlier strategy is not worth its trouble.
         worth_collecting: of accuracy, what twice the images must bring for that to be the advice.
-        views_seconds: how long averaging over views may take.
+        views_multiply_adds: what averaging over views may cost.
         curve_widening: factor on the width of a learning curve's interval.
         backbones: of strategies that bring their own.
         small: images of each class below which a set is small.
@@ -300,7 +300,7 @@ class AdvisorRules:
     order: tuple[str, ...]
     margin: float
     worth_collecting: float
-    views_seconds: float
+    views_multiply_adds: float
     curve_widening: float
     backbones: Mapping[str, str]
     small: float

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from tltool._presets import backbone_names, backbone_preset
 from tltool._validation import TltoolError, check_option
 from tltool.advisor import Advice, Evidence, advise_on, ranked
-from tltool.backbones import WeightsMissingError
+from tltool.backbones import of_any_backbone
 from tltool.backbones.weights import is_at_hand
 from tltool.data import Dataset, check_listing, read_listing, split_dataset
 from tltool.evidence import measure_evidence
@@ -94,8 +94,9 @@ def advise(
         advice = advise_on(evidence, target=target)
         if len(candidates) > 1:
             advice = replace(advice, ranking=order, skipped=skipped)
+        advice = replace(advice, settings={**_differing(own, advice), **advice.settings})
         if verify:
-            advice = replace(advice, race=race(advice, own, source, dataset, limit))
+            advice = race(advice, own, source, dataset, limit)
         kept.trim()
     return advice
 
@@ -127,7 +128,9 @@ def settle(
     advice = advise_on(evidence, strategies=settings.candidates)
     if any_backbone:
         advice = replace(advice, ranking=order, skipped=skipped)
-    advised = {k: v for k, v in advice.settings.items() if getattr(settings, k) in (None, AUTO)}
+    advised = {k: v for k, v in advice.settings.items() if getattr(settings, k) is None}
+    if settings.strategy == AUTO:
+        advised["strategy"] = advice.strategy
     return replace(settings, **advised), advice
 
 
@@ -137,7 +140,7 @@ _Compared = tuple[Evidence, AdaptSettings, FeatureSource]
 def compare_backbones(
     candidates: Sequence[AdaptSettings], store: FeatureStore, dataset: Dataset
 ) -> tuple[list[_Compared], dict[str, str]]:
-    """What each is worth; those that lack weights are left out, and named.
+    """What each is worth; those that cannot be had are left out, and named.
 
     Raises:
         TltoolError: none is left.
@@ -147,7 +150,7 @@ def compare_backbones(
     for settings in candidates:
         try:
             source = settings.make_source(store)
-        except WeightsMissingError as error:
+        except TltoolError as error:
             if len(candidates) == 1:
                 raise
             skipped[str(settings.backbone)] = str(error)
@@ -156,8 +159,8 @@ def compare_backbones(
         found.append((measure_evidence(source, dataset, seed=settings.seed), settings, source))
     if not found:
         raise TltoolError(
-            f"None of {', '.join(skipped)} has weights on this machine; name others, such as "
-            "cifar-resnet20, whose weights are packaged."
+            f"None of {', '.join(skipped)} could be compared; the first: "
+            f"{next(iter(skipped.values()))}"
         )
     return found, skipped
 
@@ -170,16 +173,31 @@ def _candidates(
         return [settings]
     names = backbones.split(",") if isinstance(backbones, str) else list(backbones)
     names = [name.strip() for name in names if name.strip()]
-    for name in ("backbone", "weights", "tap"):
-        if getattr(settings, name) is not None and (name != "weights" or len(names) > 1):
-            raise TltoolError(
-                f"--{name} {getattr(settings, name)} is for one network, --backbones compares "
-                "several; give one of the two."
-            )
     if names == ["auto"]:
         names = [name for name in backbone_names() if is_at_hand(backbone_preset(name))]
     if not names:
         raise TltoolError("--backbones names no network; give names, such as resnet50,vgg16.")
+    any_tap = settings.tap is None or of_any_backbone(settings.tap)
+    for name, given in (
+        ("backbone", settings.backbone),
+        ("weights", settings.weights if len(names) > 1 else None),
+        ("tap", None if any_tap else settings.tap),
+    ):
+        if given is not None:
+            raise TltoolError(
+                f"--{name} {given} is for one network, and several are to be compared; leave it "
+                "out, or name that network alone."
+            )
     for name in names:
         check_option("--backbones", name, backbone_names())
     return [replace(settings, backbone=name) for name in dict.fromkeys(names)]
+
+
+def _differing(settings: AdaptSettings, advice: Advice) -> dict[str, Any]:
+    """What was asked for and is not what `adapt` would take unasked, for the network measured."""
+    of_network = ("weights", "tap", "input_size") if "views" in advice.settings else ()
+    others = ("seed", "test", "val", "engine", "precision", "bad_images")
+    columns = ("image_column", "label_column", "split_column")
+    usual = {field.name: field.default for field in fields(AdaptSettings)}
+    given = {name: getattr(settings, name) for name in (*of_network, *others, *columns)}
+    return {name: value for name, value in given.items() if value != usual[name]}

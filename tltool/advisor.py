@@ -25,11 +25,14 @@ __all__ = [
     "Size",
     "TapEvidence",
     "advise_on",
+    "boundary_of",
     "expected_accuracies",
     "predictors",
+    "probe_spreads",
     "ranked",
     "table_cell",
     "table_strategy",
+    "with_more",
 ]
 
 # Strategies that leave the network as it is.
@@ -111,6 +114,7 @@ class Evidence:
         curve: what more images would bring; None where the images are too few for one.
         forward: seconds that an image takes through the network on this machine.
         scratch_forward: the same of the network that would be trained from scratch.
+        multiply_adds: of an image through the network.
         views: how many views of an image features are averaged over, at most.
     """
 
@@ -121,6 +125,7 @@ class Evidence:
     curve: LearningCurve | None
     forward: float
     scratch_forward: float
+    multiply_adds: float
     views: int = 1
 
     @property
@@ -215,8 +220,8 @@ class Advice:
         target: that accuracy.
         nearest: the reference point that the distance is nearest to.
         references: names and distances of all of them.
-        boundary: the lowest block from which on the images differ from the source; None where they
-            do not.
+        parts_at: the lowest block from which on the images differ from the source, of the network
+            that this was measured with; None where they do not.
         learning_rate: lowest and highest that are worth trying.
         reasons: three sentences.
         notes: what puts the advice in doubt, a sentence each.
@@ -237,7 +242,7 @@ class Advice:
     target: float | None
     nearest: str | None
     references: Mapping[str, float]
-    boundary: str | None
+    parts_at: str | None
     learning_rate: tuple[float, float]
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
@@ -264,7 +269,7 @@ class Advice:
                     {"name": name, "distance": value} for name, value in self.references.items()
                 ],
                 "by_block": dict(similarity.by_block),
-                "parts_at": self.boundary,
+                "parts_at": self.parts_at,
                 "measured_with": similarity.measured_with,
             }
         curve = found.curve
@@ -321,53 +326,44 @@ def advise_on(
     rules = rules or advisor_rules()
     allowed = [name for name in rules.order if strategies is None or name in strategies]
     accuracies = expected_accuracies(evidence, rules)
+    views = "auto" if _views_are_affordable(evidence, rules) else "1"
     forecasts = [
-        Forecast(name, accuracies[name], _seconds(name, evidence, rules)) for name in allowed
+        Forecast(name, accuracies[name], _seconds(name, evidence, views, rules)) for name in allowed
     ]
     chosen = _chosen(forecasts, rules)
     forecasts.sort(key=lambda one: -one.accuracy.value)
-    n = evidence.size.images
     own = accuracies[rules.order[0]]
-    more = {times: _with_more(evidence, own, times, rules) for times in (2, 4, 10)}
-    nearest = _nearest(evidence, rules)
-    boundary = _boundary(evidence, rules)
     settings: dict[str, Any] = {"strategy": chosen.strategy, "backbone": evidence.backbone}
     if chosen.strategy in rules.backbones:
         settings["backbone"] = rules.backbones[chosen.strategy]
+    else:
+        settings["views"] = views
+    boundary = boundary_of(evidence, rules)
     if chosen.strategy == "fine-tune" and boundary is not None:
         settings["unfreeze"] = boundary
-    tap = _tap(evidence)
-    if tap is not None and chosen.strategy in _ON_FEATURES:
-        settings["tap"] = tap
-    if chosen.strategy != "from-scratch":
-        spent = evidence.forward * n * evidence.views
-        settings["views"] = "auto" if spent <= rules.views_seconds else "1"
-    needed = None
-    if target is not None and evidence.curve is not None:
-        found = evidence.curve.images_for(target)
-        if found is not None:
-            per = evidence.size.classes
-            needed = Interval(found.value / per, found.low / per, found.high / per)
-    cell = table_cell(evidence, rules)
+    probed = _probed(evidence, chosen.strategy)
+    if probed is not evidence.probe:
+        settings["tap"] = probed.tap
+    needed = _needed(evidence, own, target)
     advice = Advice(
         evidence,
-        cell,
+        table_cell(evidence, rules),
         table_strategy(evidence, rules),
         chosen.strategy,
         settings,
         chosen.strategy if chosen.strategy in recipe_names() else None,
         tuple(forecasts),
-        more,
+        {times: _with_more(evidence, own, times, rules) for times in (2, 4, 10)},
         needed,
         target,
-        nearest,
+        _nearest(evidence, rules),
         dict(rules.references),
-        boundary,
+        _parts_at(evidence, rules),
         _learning_rate(evidence, rules),
         (),
         _notes(evidence, target, needed),
     )
-    return _with_reasons(advice, rules)
+    return _with_reasons(advice, own, rules)
 
 
 def table_cell(evidence: Evidence, rules: AdvisorRules) -> tuple[str, str]:
@@ -382,10 +378,10 @@ def table_strategy(evidence: Evidence, rules: AdvisorRules) -> str:
     return rules.table[table_cell(evidence, rules)]
 
 
-def predictors(evidence: Evidence) -> dict[str, float]:
+def predictors(evidence: Evidence, strategy: str) -> dict[str, float]:
     """What a strategy's gain over the linear probe may depend on."""
     distance = evidence.similarity.distance.value if evidence.similarity else 0.0
-    probe = evidence.probe
+    probe = _probed(evidence, strategy)
     return {
         "constant": 1.0,
         "images_of_each_class": math.log10(max(evidence.size.of_each_class, 1.0) / 20),
@@ -402,16 +398,23 @@ def expected_accuracies(evidence: Evidence, rules: AdvisorRules) -> dict[str, In
     The logit of the linear probe's cross-validated accuracy, and a gain that is linear in
     `predictors`.
     """
-    probe = evidence.probe.accuracy
-    own = (_logit(probe.high) - _logit(probe.low)) / (2 * 1.96)
-    measured = predictors(evidence)
     found = {}
     for name in rules.order:
+        probe = _probed(evidence, name).accuracy
+        measured = predictors(evidence, name)
         gain = sum(rules.gains[name].get(key, 0.0) * value for key, value in measured.items())
         middle = _logit(probe.value) + gain
-        spread = 1.645 * math.hypot(rules.spreads[name], own)
-        found[name] = Interval(_expit(middle), _expit(middle - spread), _expit(middle + spread))
+        low, high = (
+            1.645 * math.hypot(rules.spreads[name], spread) for spread in probe_spreads(probe)
+        )
+        found[name] = Interval(_expit(middle), _expit(middle - low), _expit(middle + high))
     return found
+
+
+def probe_spreads(found: Interval) -> tuple[float, float]:
+    """Standard errors of the logit of a share, downwards and upwards, of its 95 % interval."""
+    middle = _logit(found.value)
+    return (middle - _logit(found.low)) / 1.96, (_logit(found.high) - middle) / 1.96
 
 
 def _chosen(forecasts: Sequence[Forecast], rules: AdvisorRules) -> Forecast:
@@ -420,37 +423,68 @@ def _chosen(forecasts: Sequence[Forecast], rules: AdvisorRules) -> Forecast:
     return next(one for one in forecasts if one.accuracy.value >= best - rules.margin)
 
 
-def _seconds(strategy: str, evidence: Evidence, rules: AdvisorRules) -> Interval:
-    """What a strategy takes: a start, and so many passes of each image."""
+def _views_are_affordable(evidence: Evidence, rules: AdvisorRules) -> bool:
+    """By multiply-adds, not by the clock: the same data get the same advice again."""
+    work = evidence.multiply_adds * evidence.size.images * evidence.views
+    return work <= rules.views_multiply_adds
+
+
+def _seconds(strategy: str, evidence: Evidence, views: str, rules: AdvisorRules) -> Interval:
+    """What a strategy takes: a start, so many passes of each image, and those of its views."""
     cost = rules.costs[strategy]
-    forward = evidence.scratch_forward if strategy == "from-scratch" else evidence.forward
-    value = cost["start"] + evidence.size.images * (cost["image"] + cost["passes"] * forward)
+    scratch = strategy in rules.backbones
+    forward = evidence.scratch_forward if scratch else evidence.forward
+    passes = cost["passes"] + (0 if scratch or views == "1" else evidence.views - 1)
+    value = cost["start"] + evidence.size.images * (cost["image"] + passes * forward)
     factor = math.exp(1.645 * cost["spread"])
     return Interval(value, value / factor, value * factor)
 
 
-def _with_more(evidence: Evidence, own: Interval, times: int, rules: AdvisorRules) -> Interval:
-    """Off-the-shelf accuracy with so many times the images.
+def with_more(now: float, then: Interval, own: float, spread: float) -> Interval:
+    """Off-the-shelf accuracy to expect with more images.
 
-    Where there is no curve, it is no worse than now and may be perfect.
+    Args:
+        now: the learning curve's accuracy with those there are.
+        then: with more, with a 90 % interval.
+        own: off-the-shelf accuracy expected now: the classifier may do better than the probe.
+        spread: standard deviation of what is not known of its logit.
     """
+    middle = _logit(then.value)
+    low = math.hypot(middle - _logit(then.low), 1.645 * spread)
+    high = math.hypot(_logit(then.high) - middle, 1.645 * spread)
+    middle += _logit(own) - _logit(now)
+    return Interval(_expit(middle), _expit(middle - low), _expit(middle + high))
+
+
+def _with_more(evidence: Evidence, own: Interval, times: int, rules: AdvisorRules) -> Interval:
+    """Where there is no curve, it is no worse than now and may be perfect."""
     if evidence.curve is None:
         return Interval(own.value, own.low, 1.0)
     n = evidence.size.images
-    shift = _logit(own.value) - _logit(evidence.curve.accuracy(n).value)
-    found = evidence.curve.accuracy(n * times)
-    middle = _logit(found.value)
-    ends = (_logit(found.low) - middle, _logit(found.high) - middle)
-    spread = 1.645 * rules.spreads[rules.order[0]]
-    low, high = (math.copysign(math.hypot(end, spread), end) for end in ends)
-    middle += shift
-    return Interval(_expit(middle), _expit(middle - abs(low)), _expit(middle + abs(high)))
+    now, then = evidence.curve.accuracy(n).value, evidence.curve.accuracy(n * times)
+    return with_more(now, then, own.value, rules.spreads[rules.order[0]])
 
 
-def _tap(evidence: Evidence) -> str | None:
-    """A layer whose features are better than the backbone's own tap by more than chance makes."""
+def _needed(evidence: Evidence, own: Interval, target: float | None) -> Interval | None:
+    """Images of each class for an accuracy, by the curve that `_with_more` tells from."""
+    if target is None or evidence.curve is None:
+        return None
+    ahead = _logit(own.value) - _logit(evidence.curve.accuracy(evidence.size.images).value)
+    found = evidence.curve.images_for(_expit(_logit(target) - ahead))
+    per = evidence.size.classes
+    return found and Interval(found.value / per, found.low / per, found.high / per)
+
+
+def _probed(evidence: Evidence, strategy: str) -> TapEvidence:
+    """The layer whose features a strategy is to use.
+
+    The backbone's own tap, unless the network stays as it is and another one's features are better
+    by more than chance makes.
+    """
+    own = evidence.probe
     best = max(evidence.taps, key=lambda tap: tap.accuracy.value)
-    return best.tap if best.accuracy.low > evidence.probe.accuracy.high else None
+    better = strategy in _ON_FEATURES and best.accuracy.low > own.accuracy.high
+    return best if better else own
 
 
 def _nearest(evidence: Evidence, rules: AdvisorRules) -> str | None:
@@ -460,12 +494,19 @@ def _nearest(evidence: Evidence, rules: AdvisorRules) -> str | None:
     return min(rules.references, key=lambda name: abs(rules.references[name] - distance))
 
 
-def _boundary(evidence: Evidence, rules: AdvisorRules) -> str | None:
-    """The lowest block from which on all blocks are apart from the source."""
-    if evidence.similarity is None or evidence.similarity.measured_with != evidence.backbone:
+def boundary_of(evidence: Evidence, rules: AdvisorRules) -> str | None:
+    """The block to unfreeze from on, where the domains part in the network itself."""
+    near = evidence.similarity
+    if near is None or near.measured_with != evidence.backbone:
         return None
+    return _parts_at(evidence, rules)
+
+
+def _parts_at(evidence: Evidence, rules: AdvisorRules) -> str | None:
+    """The lowest block from which on all blocks are apart from the source."""
     found = None
-    for block, distance in reversed(list(evidence.similarity.by_block.items())):
+    by_block = {} if evidence.similarity is None else evidence.similarity.by_block
+    for block, distance in reversed(list(by_block.items())):
         if distance < rules.apart:
             break
         found = block
@@ -522,7 +563,7 @@ def ranked(found: Sequence[Evidence]) -> tuple[RankedBackbone, ...]:
     )
 
 
-def _with_reasons(advice: Advice, rules: AdvisorRules) -> Advice:
+def _with_reasons(advice: Advice, own: Interval, rules: AdvisorRules) -> Advice:
     """The same with its three sentences."""
     size, by_name = advice.evidence.size, {one.strategy: one for one in advice.forecasts}
     where = "how far they are from the source cannot be told"
@@ -547,11 +588,18 @@ def _with_reasons(advice: Advice, rules: AdvisorRules) -> Advice:
         second += f", and {best.strategy}, the next, {_percent(best.accuracy)}"
     if others and others[0].accuracy.value > chosen.value:
         second += ", which is no more than its trouble is worth"
-    now = by_name.get(rules.order[0], by_name[advice.strategy]).accuracy.value
-    gain = advice.more[2].value - now
-    third = f"Twice the images would bring off-the-shelf features to {_percent(advice.more[2])}" + (
-        ", so collecting more is the surest gain." if gain >= rules.worth_collecting else "."
-    )
+    if advice.evidence.curve is None:
+        third = "What more images would bring cannot be told from so few."
+    else:
+        gain = advice.more[2].value - own.value
+        third = (
+            f"Twice the images would bring off-the-shelf features to {_percent(advice.more[2])}"
+            + (
+                ", so collecting more is the surest gain."
+                if gain >= rules.worth_collecting
+                else "."
+            )
+        )
     return replace(advice, reasons=(first, second + ".", third))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -139,7 +140,8 @@ def print_check(report: CheckReport) -> None:
 def print_advice(advice: Advice) -> None:
     """The advice first, then all that it follows from."""
     found = advice.evidence
-    options = " ".join(f"--{k} {v}" for k, v in advice.settings.items())
+    words = [(f"--{k.replace('_', '-')}", str(v)) for k, v in advice.settings.items()]
+    options = shlex.join(word for pair in words for word in pair)
     rows = [
         ("Advice", f"{advice.strategy}: tltool adapt DATA {options}"),
         *(("Why" if i == 0 else "", reason) for i, reason in enumerate(advice.reasons)),
@@ -159,7 +161,7 @@ def print_advice(advice: Advice) -> None:
         where = f"nearest to {advice.nearest} ({advice.references[str(advice.nearest)]:.3f})"
         far = _interval(found.similarity.distance, 3)
         rows.append(("Similarity", f"{advice.cell[1]}: distance {far}, {where}"))
-        apart = f"from {advice.boundary} on" if advice.boundary else "nowhere"
+        apart = f"from {advice.parts_at} on" if advice.parts_at else "nowhere"
         rows.append(("", f"domains part {apart}; measured with {found.similarity.measured_with}"))
     follows = f"recipe {advice.recipe}" if advice.recipe else "the strategy's own settings"
     tap = advice.settings.get("tap", f"{found.probe.tap}, the network's own")

@@ -76,11 +76,17 @@ def measure_evidence(source: FeatureSource, dataset: Dataset, *, seed: int) -> E
         all_folds += [] if again is None else [again]
     backbone = source.backbone
     blocks = probed_taps(backbone)
-    tapped = source.of_backbone(backbone.tapping(",".join(blocks)))
-    tapped.extract(examples)
+    head = _head(source)
+    names = dict.fromkeys([*(tap.name for tap in backbone.taps), *blocks])
+    everything = (backbone if head is None else head).tapping(
+        ",".join([*names, *(() if head is None else ("logits",))])
+    )
+    source.of_backbone(everything).extract(examples)  # in one pass
     targets = dataset.targets(examples)
     classes = len(dataset.labels)
-    told = _own_classes(source, examples)
+    told = None
+    if head is not None:
+        told = softmax(source.of_backbone(head.tapping("logits")).features(examples).values)
     groups = _numbers([e.group for e in examples])
     own = source.features(examples)
     problem = Problem(own.values, targets, classes, own.widths)
@@ -103,8 +109,15 @@ def measure_evidence(source: FeatureSource, dataset: Dataset, *, seed: int) -> E
         _curve(problem, all_folds, chain, seed),
         _seconds_an_image(source),
         _seconds_an_image(source.of_backbone(Backbone(_scratch_backbone()))),
+        _multiply_adds(backbone),
         views_for("auto", backbone.input_size).count,
     )
+
+
+def _multiply_adds(backbone: Backbone) -> float:
+    """Of an image through the network: they grow with its pixels."""
+    (height, width), (usual, across) = backbone.input_size, backbone.preset.input_size
+    return backbone.preset.multiply_adds * height * width / (usual * across)
 
 
 def probed_taps(backbone: Backbone) -> list[str]:
@@ -166,8 +179,8 @@ def _curve(
     return fit_curve(found.sizes, found.hits, seed, advisor_rules().curve_widening)
 
 
-def _own_classes(source: FeatureSource, examples: Sequence[Example]) -> np.ndarray | None:
-    """Probabilities of the classes that the network was trained on; None where it has lost them."""
+def _head(source: FeatureSource) -> Backbone | None:
+    """The network with the classes that it was trained on; None where its weights lack them."""
     backbone = source.backbone
     preset, store = backbone.preset, source.store
     fixed = preset.fixed_head and backbone.input_size != preset.input_size
@@ -175,7 +188,7 @@ def _own_classes(source: FeatureSource, examples: Sequence[Example]) -> np.ndarr
         return None
     key = hashlib.sha256(f"head {backbone.key}".encode()).hexdigest()
     known = store.finding(key)
-    whole = backbone.with_head().tapping("logits")
+    whole = backbone.with_head()
     if known is None:
         try:
             known = whole.network is not None
@@ -183,7 +196,7 @@ def _own_classes(source: FeatureSource, examples: Sequence[Example]) -> np.ndarr
             _log.debug("no classification layers: %s", error)
             known = False
         store.add_finding(key, known)
-    return softmax(source.of_backbone(whole).features(examples).values) if known else None
+    return whole if known else None
 
 
 def _numbers(groups: Sequence[bytes]) -> np.ndarray:

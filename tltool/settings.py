@@ -179,6 +179,9 @@ class AdaptSettings:
         check_option("--strategy", strategy, (AUTO, *STRATEGIES))
         self._check_common()
         if strategy == AUTO:
+            for name in ("backbone", "tap", "views") if named else ():
+                if getattr(self, name) is None:
+                    object.__setattr__(self, name, getattr(named, name))
             self._check_candidates()
             return
         if named and named.strategy not in (None, strategy):
@@ -230,7 +233,7 @@ class AdaptSettings:
         named = None if self.recipe is None else recipe(self.recipe)
         found = [n for n in STRATEGIES if not named or named.strategy in (None, n)]
         for name, strategies in _ONLY_FOR.items():
-            if getattr(self, name) is not None:
+            if getattr(self, name) is not None or getattr(named, name, None) is not None:
                 found = [n for n in found if n in strategies]
         if self.tensorboard:
             found = [n for n in found if n in _TRAINING]
@@ -365,7 +368,7 @@ class AdaptSettings:
             for name in of_plan
             if name not in _NOT_OF_PLAN
         }
-        if self.epochs is not None:  # said by the user, they are all there are
+        if self.epochs is not None or self.patience is not None:  # what the user says is all
             given["fewest_steps"] = 0
         if self.units is not None:
             given["units"] = _units(self.units)

@@ -128,6 +128,11 @@ def adapt(
     if any_backbone:
         settings["backbone"] = None
     chosen = AdaptSettings.checked("adapt", settings)
+    if any_backbone and chosen.backbone is not None:
+        brings = f"--recipe {chosen.recipe}" if chosen.recipe else f"--strategy {chosen.strategy}"
+        raise TltoolError(
+            f"{brings} brings its own network, {chosen.backbone}; leave --backbone auto out."
+        )
     place = _Place(data, None if out is None else Path(out).expanduser(), store, force)
     return _adapted(place, chosen, any_backbone=any_backbone)
 
