@@ -8,9 +8,9 @@
 `run` adapts networks to sets of different size and distance with every strategy, and keeps a row
 for each fit in `advisor.csv`; it goes on where it stopped. Sets: Caltech-101 and a coarse subset
 (six kinds of things), CIFAR-10 (drawn from the test images alone, which its networks have not
-seen: half of each class to train on, half to test), scikit-learn's digits, blood cells (crops of BCCD by box),
-and the coarse subset and CIFAR-10 inverted, blurred and as edges. All strategies see one view of
-an image in predictions.
+seen: half of each class to train on, half to test), scikit-learn's digits, blood cells (crops of
+BCCD by box), and the coarse subset and CIFAR-10 inverted, blurred and as edges. All strategies see
+one view of an image in predictions.
 
 `fit` fits the gains of the strategies, leaving one base set out at a time with its distortions;
 prints the regrets of the advice and of the bare table, how often the intervals for twice the data
