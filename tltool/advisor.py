@@ -471,8 +471,9 @@ def _needed(evidence: Evidence, own: Interval, target: float | None) -> Interval
         return None
     ahead = _logit(own.value) - _logit(evidence.curve.accuracy(evidence.size.images).value)
     found = evidence.curve.images_for(_expit(_logit(target) - ahead))
-    per = evidence.size.classes
-    return found and Interval(found.value / per, found.low / per, found.high / per)
+    if found is None:
+        return None
+    return Interval(*(max(1.0, n / evidence.size.classes) for n in asdict(found).values()))
 
 
 def _probed(evidence: Evidence, strategy: str) -> TapEvidence:

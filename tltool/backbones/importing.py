@@ -71,7 +71,7 @@ def import_weights(file: str | Path, backbone: str, *, force: bool = False) -> I
         head_missing = str(error).partition(": ")[2].partition(";")[0] or str(error)
     facts = {
         "backbone": backbone,
-        "source": printable(str(path.resolve())),
+        "source": printable(path.name),
         "source_sha256": source.hash,
         "classification_layers": str(not head_missing).lower(),
         "tltool": __version__,
@@ -87,7 +87,7 @@ def import_weights(file: str | Path, backbone: str, *, force: bool = False) -> I
     return ImportedWeights(
         path=target,
         hash=find_weights(preset).hash,
-        source=facts["source"],
+        source=printable(str(path.resolve())),
         source_hash=source.hash,
         head=not head_missing,
         head_missing=head_missing,
