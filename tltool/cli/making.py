@@ -1,4 +1,4 @@
-"""The command line: parse, call, print."""
+"""Commands that make a run, or say what it would be: adapt, resume, check, advise, demo."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from tltool.cli.apps import app
 from tltool.cli.options import (
     BadImagesOption,
     Data,
@@ -22,7 +23,6 @@ from tltool.cli.options import (
     Precision,
     Quiet,
     Recipe,
-    RunFolder,
     SplitColumn,
     StoreOption,
     Tap,
@@ -30,34 +30,9 @@ from tltool.cli.options import (
     Weights,
 )
 from tltool.cli.running import explained
+from tltool.cli.showing import show_result
 
-if TYPE_CHECKING:
-    from tltool.results import RunResult
-
-__all__ = ["app", "main"]
-
-# Networks of up to so many layers are shown layer by layer.
-_FEW_LAYERS = 60
-
-app = typer.Typer(
-    name="tltool",
-    help="Transfer learning for Keras: from a folder of photos to a saved, evaluated model.",
-    epilog="Start with: tltool demo, then: tltool adapt PHOTOS (a folder with one folder a class).",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,  # help in rich's frames takes three times as long
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-store_app = typer.Typer(help="Show and trim the feature store.", no_args_is_help=True)
-app.add_typer(store_app, name="store")
-weights_app = typer.Typer(help="Take in pretrained weights.", no_args_is_help=True)
-app.add_typer(weights_app, name="weights")
-
-
-def main() -> None:
-    """The entry point of the `tltool` command."""
-    app()
+__all__ = ["adapt", "advise", "check", "demo", "resume"]
 
 
 @app.command()
@@ -277,7 +252,7 @@ def adapt(
         label_column=label_column,
         split_column=split_column,
     )
-    _show(result, json=json, quiet=quiet)
+    show_result(result, json=json, quiet=quiet)
 
 
 @app.command()
@@ -298,7 +273,7 @@ def resume(
     """
     from tltool.workflow import resume as resume_run
 
-    _show(resume_run(run), json=json, quiet=quiet)
+    show_result(resume_run(run), json=json, quiet=quiet)
 
 
 @app.command()
@@ -435,188 +410,6 @@ def advise(
 
 @app.command()
 @explained
-def predict(
-    run: RunFolder,
-    paths: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PATHS...",
-            help="Files, folders and patterns; or one table of features that extract wrote.",
-            show_default=False,
-        ),
-    ],
-    top_k: Annotated[int, typer.Option(help="Classes to show an image.")] = 3,
-    format: Annotated[
-        Literal["table", "csv", "json"], typer.Option(help="How to print.")
-    ] = "table",
-    engine: EngineOption = "auto",
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Name what is on new photos."""
-    from dataclasses import asdict
-
-    from tltool._files import printable
-    from tltool.display import print_csv, print_json, print_predictions
-    from tltool.inference import predict as predict_images
-
-    predictions, bad = predict_images(run, paths, top_k=top_k, engine=engine)
-    if json or format == "json":
-        print_json(
-            {
-                "run": printable(str(run)),
-                "predictions": [p.as_json() for p in predictions],
-                "bad_files": [asdict(b) for b in bad],
-            }
-        )
-    elif format == "csv":
-        print_csv(predictions)
-    elif predictions:
-        print_predictions(predictions)
-    asked = {printable(str(Path(path).expanduser())) for path in paths}
-    if bad and (not predictions or asked & {b.file for b in bad}):
-        raise typer.Exit(1)
-
-
-@app.command()
-@explained
-def evaluate(
-    run: RunFolder,
-    data: Data,
-    split: Annotated[
-        Literal["all", "train", "val", "test"] | None,
-        typer.Option(help="Images to score; default: test where DATA has splits, else all."),
-    ] = None,
-    engine: EngineOption = "auto",
-    store: StoreOption = None,
-    bad_images: BadImagesOption = "skip",
-    image_column: ImageColumn = None,
-    label_column: LabelColumn = None,
-    split_column: SplitColumn = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Score a run on labelled images."""
-    from tltool.inference import evaluate as evaluate_run
-
-    result = evaluate_run(
-        run,
-        data,
-        split=split,
-        engine=engine,
-        store=store,
-        bad_images=bad_images,
-        image_column=image_column,
-        label_column=label_column,
-        split_column=split_column,
-    )
-    _show(result, json=json, quiet=quiet)
-
-
-@app.command()
-@explained
-def extract(
-    data: Data,
-    out: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE", help="File to write: .parquet, .npz or .csv.", show_default=False
-        ),
-    ],
-    backbone: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Pretrained network; default: as for adapt."),
-    ] = None,
-    weights: Weights = None,
-    tap: Tap = None,
-    input_size: InputSize = None,
-    views: ViewsOption = None,
-    recipe: Recipe = None,
-    engine: EngineOption = "auto",
-    precision: Precision = "float32",
-    store: StoreOption = None,
-    bad_images: BadImagesOption = "skip",
-    image_column: ImageColumn = None,
-    label_column: LabelColumn = None,
-    split_column: SplitColumn = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Write features of images to a file.
-
-    One row a readable file, copies included: file, label, split, SHA-256, and the features of each
-    tap. pandas and NumPy read it without tltool.
-    """
-    from tltool.display import print_extraction, print_json
-    from tltool.gallery import extract as extract_features
-
-    done = extract_features(
-        data,
-        out,
-        store=store,
-        backbone=backbone,
-        weights=weights,
-        tap=tap,
-        input_size=input_size,
-        views=views,
-        recipe=recipe,
-        engine=engine,
-        precision=precision,
-        bad_images=bad_images,
-        image_column=image_column,
-        label_column=label_column,
-        split_column=split_column,
-    )
-    if json:
-        print_json(done.as_json())
-    elif not quiet:
-        print_extraction(done)
-
-
-@app.command()
-@explained
-def similar(
-    where: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN|STORE",
-            help="Run folder, or folder of a feature store (what was used last is searched).",
-            show_default=False,
-        ),
-    ],
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Image file.", show_default=False)],
-    n: Annotated[int, typer.Option("--n", help="How many to find.")] = 12,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Contact sheet, .png or .html; default: similar-IMAGE.html."
-        ),
-    ] = None,
-    engine: EngineOption = "auto",
-    store: StoreOption = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Find the images that look most like one.
-
-    Prints the nearest by the cosine distance of their features, and writes a contact sheet.
-    """
-    from tltool.display import print_json, print_neighbours
-    from tltool.gallery import similar as find_similar
-
-    found = find_similar(where, image, n=n, out=out, store=store, engine=engine)
-    if json:
-        print_json(found.as_json())
-    elif not quiet:
-        print_neighbours(found)
-
-
-@app.command()
-@explained
 def demo(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for the images and the run.")
@@ -633,7 +426,7 @@ def demo(
     from tltool.demo import run_demo
 
     result = run_demo(out)
-    _show(result, json=json, quiet=quiet)
+    show_result(result, json=json, quiet=quiet)
     if not (json or quiet):
         typer.echo(f"\nThe report: {(result.run / 'report.html').resolve()}")
         photo = shlex.join([str(result.run), str(out / "digits" / "3" / "0003.png")])
@@ -641,175 +434,6 @@ def demo(
         typer.echo(f"On your own photos, sorted into a folder a class: {_own_name()} adapt PHOTOS")
 
 
-@app.command()
-@explained
-def backbones(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="NAME", help="Backbone to show; default: list all.", show_default=False
-        ),
-    ] = None,
-    by: Annotated[
-        Literal["layer", "block"] | None,
-        typer.Option(help="A row a layer, or a row a block; default: layer, if there are few."),
-    ] = None,
-    input_size: InputSize = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """List the networks, or show the layers of one.
-
-    Sizes, costs, published figures and where the weights are; of one network each layer's output,
-    parameters, multiply-adds and receptive field, the taps and the freeze boundaries.
-    """
-    from tltool.backbones.catalogue import backbone_page, list_backbones
-    from tltool.display import print_backbone, print_backbones, print_json
-
-    if name is None:
-        if by or input_size:
-            raise typer.BadParameter("--by and --input-size need the NAME of a backbone.")
-        entries = list_backbones()
-        if json:
-            print_json({"backbones": [entry.as_json() for entry in entries]})
-        elif not quiet:
-            print_backbones(entries)
-        return
-    page = backbone_page(name, input_size)
-    if json:
-        print_json(page.as_json())
-    elif not quiet:
-        print_backbone(page, by or ("layer" if len(page.layers) <= _FEW_LAYERS else "block"))
-
-
-@weights_app.command("import")
-@explained
-def weights_import(
-    file: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE",
-            help="Keras .h5, .weights.h5 or .keras, .safetensors, or a CIFAR ResNet's .npz.",
-            show_default=False,
-        ),
-    ],
-    backbone: Annotated[
-        str, typer.Option(metavar="NAME", help="Network that they are of.", show_default=False)
-    ],
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace weights imported before.")
-    ] = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Convert a weights file, and use it from now on.
-
-    It goes into the folder named by TLTOOL_WEIGHTS, or the user's own, with its source and hash.
-    """
-    from dataclasses import asdict
-
-    from tltool.backbones.importing import import_weights
-    from tltool.display import print_json
-
-    done = import_weights(file, backbone, force=force)
-    if json:
-        print_json(asdict(done) | {"path": str(done.path)})
-    elif not quiet:
-        head = "with" if done.head else "without"
-        typer.echo(f"{done.path}: weights of {backbone}, {head} classification layers")
-        if done.head_missing:
-            typer.echo(f"(the file's own do not fit: {done.head_missing})")
-        typer.echo(f"sha256 {done.hash}, from {done.source} (sha256 {done.source_hash})")
-        typer.echo(f"They are taken for {backbone} from now on; remove that file to undo it.")
-
-
-@store_app.command("info")
-@explained
-def store_info(
-    store: StoreOption = None, json: Json = False, quiet: Quiet = False, debug: Debug = False
-) -> None:
-    """Show what the feature store holds."""
-    from dataclasses import asdict
-
-    from tltool.display import print_json, print_store
-    from tltool.features import FeatureStore
-
-    with FeatureStore(store, create=False) as opened:
-        info = opened.info()
-    if json:
-        print_json(asdict(info))
-    elif not quiet:
-        print_store(info)
-
-
-@store_app.command("prune")
-@explained
-def store_prune(
-    max_size: Annotated[
-        str,
-        typer.Option(
-            metavar="SIZE", help="Keep at most so much, such as 500MB or 2GB; 0: nothing."
-        ),
-    ] = "",
-    store: StoreOption = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Remove what was used longest ago."""
-    from tltool.display import print_json, size_in_words
-    from tltool.features import FeatureStore
-
-    limit = _bytes(max_size) if max_size else None
-    with FeatureStore(store, create=False) as opened:
-        freed = opened.trim(limit)
-        info = opened.info()
-    if json:
-        print_json({"freed": freed, "bytes": info.bytes})
-    elif not quiet:
-        typer.echo(
-            f"{size_in_words(freed)} removed, {size_in_words(info.bytes)} left in {info.path}"
-        )
-
-
-@app.callback(invoke_without_command=True)
-def _version(
-    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
-) -> None:
-    if version:
-        from tltool import __version__
-
-        typer.echo(f"tltool {__version__}")
-        raise typer.Exit()
-
-
 def _own_name() -> str:
     """How the user can call this command again: its name, or its path where the shell has none."""
     return "tltool" if shutil.which("tltool") else shlex.quote(sys.argv[0])
-
-
-def _show(result: RunResult, *, json: bool, quiet: bool) -> None:
-    """A result as the options ask for it."""
-    from tltool.display import print_json, print_result
-
-    if json:
-        print_json(result.as_json())
-    elif not quiet:
-        print_result(result)
-
-
-def _bytes(text: str) -> int:
-    """A size such as 500MB, 2 GB or 0 in bytes."""
-    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-    number = text.strip().rstrip("BKMGTbkmgt ")
-    unit = text.strip()[len(number) :].strip().upper()
-    unit = unit if unit in units else unit + "B"
-    try:
-        size = int(float(number) * units[unit])
-        if size < 0:
-            raise ValueError
-        return size
-    except (ValueError, KeyError, OverflowError):
-        raise typer.BadParameter(f"{text!r} is not a size such as 500MB or 2GB.") from None

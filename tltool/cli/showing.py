@@ -1,0 +1,20 @@
+"""What several commands print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tltool.results import RunResult
+
+__all__ = ["show_result"]
+
+
+def show_result(result: RunResult, *, json: bool, quiet: bool) -> None:
+    """A result as the options ask for it."""
+    from tltool.display import print_json, print_result
+
+    if json:
+        print_json(result.as_json())
+    elif not quiet:
+        print_result(result)
