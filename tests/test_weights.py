@@ -21,7 +21,7 @@ from tltool.backbones.weights import local_weights
 def test_packaged_weights_are_small_not_pickled_and_described():
     preset = backbone_preset("cifar-resnet20")
     assert packaged_weights(preset).stat().st_size <= 1_200_000
-    assert "scripts/train_cifar_resnet20.py" in preset.weights.command
+    assert "adapt cifar10_jpeg --recipe cifar-resnet" in preset.weights.command
     assert preset.accuracy.top1
     assert hashlib.md5(packaged_weights(preset).read_bytes()).hexdigest() == preset.weights.md5
 
