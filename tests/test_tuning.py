@@ -18,7 +18,7 @@ from tltool.features import DrawnPictures, FeatureSource, FeatureStore, StoredAc
 from tltool.linear import Classifier, LinearHead
 from tltool.strategies import FineTune, FromScratch, OffTheShelf, precision
 from tltool.strategies.cutting import choose_cache
-from tltool.strategies.network_training import NetworkTraining
+from tltool.strategies.network_training import NetworkTraining, _simplest_of_the_best
 from tltool.strategies.precision import measure
 from tltool.strategies.tuning import TunedNetwork
 from tltool.training import Batches, HeldPictures, Trainer, TrainingPlan, Validation
@@ -313,7 +313,7 @@ def test_it_begins_with_the_fitted_head_and_may_end_with_it(photos):
 def test_the_best_end_is_taken(photos, monkeypatch, best):
     source, dataset = photos
     calls = iter(["as trained", "fitted on them", "the start"])
-    figures = {True: (0.1, 1.0), False: (0.2, 1.0)}
+    figures = {True: (np.full(6, 0.1), 1.0), False: (np.full(6, 0.2), 1.0)}
     monkeypatch.setattr(NetworkTraining, "_judged", lambda *given: figures[next(calls) == best])
     plan = TrainingPlan(epochs=1, learning_rate=1e-3)
     fitted = FineTune(plan, unfreeze="stage3", cache="off").fit(source, dataset, seed=0)
@@ -329,6 +329,20 @@ def test_the_best_end_is_taken(photos, monkeypatch, best):
     expected = whole.classifier.scores(fitted.features_from(source).features(some).values)
     found = fitted.classifier.scores(fitted.features_from(source).features(some).values)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("trained", "expected"),
+    [
+        ([0.2, 0.2, 0.2, 0.2, 0.2], "as trained"),  # lower by 0.1 for every image
+        ([0.3, 0.3, 0.3, 0.3, 0.2], "the start"),  # by 0.02, and a standard error of 0.02
+        ([0.1, 0.5, 0.1, 0.5, 0.2], "the start"),  # by 0.02, and one of 0.09
+        ([0.4, 0.4, 0.4, 0.4, 0.4], "the start"),
+    ],
+)
+def test_the_simplest_end_that_nothing_tells_from_the_best(trained, expected):
+    losses = {"the start": np.full(5, 0.3), "as trained": np.array(trained)}
+    assert _simplest_of_the_best(losses) == expected
 
 
 def test_mixed_precision_is_measured_and_near(photos, tmp_path):

@@ -23,6 +23,9 @@ __all__ = ["FrozenHead"]
 
 _log = logging.getLogger(__name__)
 
+# A random head needs so many, however few the images.
+_FEWEST_STEPS = 500
+
 
 class FrozenHead:
     """A linear head, or one of several layers, trained on stored features.
@@ -39,7 +42,7 @@ class FrozenHead:
     name = "frozen-head"
 
     def __init__(self, plan: TrainingPlan | None = None, budget: float | None = None) -> None:
-        self.plan = plan or TrainingPlan()
+        self.plan = plan or TrainingPlan(fewest_steps=_FEWEST_STEPS)
         self.budget = budget
 
     def extract(self, source: FeatureSource, dataset: Dataset) -> None:
