@@ -47,6 +47,8 @@ from tltool.settings import AdaptSettings
 
 RESULTS = Path(__file__).with_name("advisor.csv")
 BACKBONES = ("mobilenet-0.25", "cifar-resnet20")
+# Off the shelf alone: three candidates to rank.
+RANKED = "cifar-resnet56"
 STRATEGIES = ("off-the-shelf", "frozen-head", "fine-tune")
 SIZES = (5, 20, 100)
 TWICE = "off-the-shelf, twice the images"
@@ -90,6 +92,7 @@ def main() -> None:
     for name in ("caltech", "cifar", "bccd", "work"):
         running.add_argument(f"--{name}", type=Path, required=True)
     running.add_argument("--seeds", type=int, default=2)
+    running.add_argument("--weights", type=Path, help=f"of {RANKED}, which is left out without")
     running.add_argument("--sets", help="names with commas; default: all")
     running.add_argument("--out", type=Path, default=RESULTS)
     fitting = commands.add_parser("fit")
@@ -120,7 +123,8 @@ def run(options) -> None:
                     if (wanted and pool.name not in wanted) or place >= len(pool.sizes):
                         continue
                     images = usable(pool, options.work, store)
-                    run_cell(options.out, known, store, pool, images, pool.sizes[place], seed)
+                    draw = (pool, images, pool.sizes[place], seed)
+                    run_cell(options.out, known, store, *draw, options.weights)
 
 
 def time_advice(options) -> None:
@@ -159,12 +163,19 @@ def key_of(row: dict[str, str]) -> tuple[str, ...]:
     return row["set"], row["backbone"], row["per_class"], row["seed"], row["strategy"]
 
 
-def run_cell(out: Path, known, store, pool: Pool, images: Dataset, per_class: int, seed: int):
+def run_cell(
+    out: Path, known, store, pool: Pool, images: Dataset, per_class: int, seed: int, weights
+):
     """All fits to one draw of a set."""
-    for backbone in BACKBONES:
+    backbones = {name: AdaptSettings(backbone=name) for name in BACKBONES}
+    if weights is not None:
+        backbones[RANKED] = AdaptSettings(backbone=RANKED, weights=str(weights))
+    for backbone, settings in backbones.items():
         wanted = [*STRATEGIES, TWICE]
         if backbone == BACKBONES[-1]:  # its own network does not depend on the backbone
             wanted.append("from-scratch")
+        if backbone == RANKED:
+            wanted = ["off-the-shelf", TWICE]
         lacking = [
             strategy
             for strategy in wanted
@@ -173,13 +184,13 @@ def run_cell(out: Path, known, store, pool: Pool, images: Dataset, per_class: in
         if not lacking:
             continue
         part = drawn(images, pool, per_class, seed)
-        settings = AdaptSettings(backbone=backbone, strategy="off-the-shelf")
-        evidence = measure_evidence(settings.make_source(store), part, seed=seed)
+        source = replace(settings, strategy="off-the-shelf").make_source(store)
+        evidence = measure_evidence(source, part, seed=seed)
         boundary = boundary_of(evidence, advisor_rules())
         for strategy in lacking:
             shown = drawn(images, pool, 2 * per_class, seed) if strategy == TWICE else part
             row = columns(evidence, pool, per_class, seed) | {"strategy": strategy}
-            row |= fitted(shown, strategy, backbone, boundary, seed)
+            row |= fitted(shown, strategy, settings, boundary, seed)
             write_row(out, row)
             print(
                 f"{pool.name}, {backbone}, {per_class} a class, seed {seed}, {strategy}: "
@@ -254,7 +265,9 @@ def columns(found: Evidence, pool: Pool, per_class: int, seed: int) -> dict:
     }
 
 
-def fitted(part: Dataset, strategy: str, backbone: str, boundary: str | None, seed: int) -> dict:
+def fitted(
+    part: Dataset, strategy: str, base: AdaptSettings, boundary: str | None, seed: int
+) -> dict:
     """Accuracy on the test images, and the seconds that a user would wait for it.
 
     The user has been advised, so that features of one view are stored; nothing else is.
@@ -262,7 +275,7 @@ def fitted(part: Dataset, strategy: str, backbone: str, boundary: str | None, se
     name = "off-the-shelf" if strategy == TWICE else strategy
     settings = AdaptSettings(strategy=name, views="1")
     if name != "from-scratch":
-        settings = replace(settings, backbone=backbone)
+        settings = replace(settings, backbone=base.backbone, weights=base.weights)
     if name == "fine-tune":
         settings = replace(settings, unfreeze=boundary)
     with tempfile.TemporaryDirectory() as folder, FeatureStore(folder) as store:

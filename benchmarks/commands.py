@@ -46,6 +46,8 @@ def main() -> None:
             TLTOOL,
             "adapt",
             str(options.data),
+            "--strategy",
+            "off-the-shelf",
             "--backbone",
             options.backbone,
             "--out",

@@ -101,7 +101,12 @@ def finished_run(tmp_path_factory):
     root = tmp_path_factory.mktemp("finished")
     data = class_folders(root / "photos", n=20)
     result = tltool.adapt(
-        data, backbone="cifar-resnet20", out=root / "run", store=root / "store", test=0.3
+        data,
+        strategy="off-the-shelf",
+        backbone="cifar-resnet20",
+        out=root / "run",
+        store=root / "store",
+        test=0.3,
     )
     return data, result
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import class_folders, picture, save
+from sklearn.base import clone
 from typer.testing import CliRunner
 
 import tltool
@@ -350,9 +351,8 @@ class TestAdapt:
     """`adapt` with the strategy left open."""
 
     def test_does_what_is_advised(self, data, store, advice, tmp_path):
-        found = tltool.adapt(
-            data, strategy="auto", out=tmp_path / "run", store=store, views="2", **EMBEDDED
-        )
+        """Unless a strategy is named, or a recipe that has one."""
+        found = tltool.adapt(data, out=tmp_path / "run", store=store, views="2", **EMBEDDED)
         assert found.strategy == advice.strategy
         assert found.views == "2"
         assert found.described[0] == ("Advised because", " ".join(found.advice["reasons"]))
@@ -379,6 +379,7 @@ class TestAdapt:
             chosen, told = settle(settings, kept, split(data, kept))
         assert (chosen.views, chosen.tap) == ("12", "last3:avg+max,last1:grid2")
         assert told.evidence.probe.tap.startswith("stage1:avg+max")
+        assert AdaptSettings(strategy="auto", recipe="alexnet").strategy == "from-scratch"
         with pytest.raises(TltoolError, match="--recipe alexnet brings its own network, alexnet"):
             tltool.adapt(data, recipe="alexnet", backbone="auto", out=tmp_path / "run")
 
@@ -395,10 +396,33 @@ class TestAdapt:
         with pytest.raises(TltoolError, match="--epochs"):
             tltool.adapt(data, strategy="auto", epochs=0, out=tmp_path / "run")
 
+    def test_too_few_images_to_advise_on(self, tmp_path, caplog):
+        """One a class to learn from: the simplest strategy takes them."""
+        for split_name, n in (("train", 1), ("test", 3)):
+            class_folders(tmp_path / "data" / split_name, n=n, start=n)
+        found = tltool.adapt(
+            tmp_path / "data", out=tmp_path / "run", store=tmp_path / "store", val=0, **EMBEDDED
+        )
+        assert (found.strategy, found.advice) == ("off-the-shelf", None)
+        assert "too few images to advise on, so off-the-shelf was taken" in caplog.text
+
     def test_a_finished_run_is_refused_before_anything_is_measured(self, finished_run):
         data, result = finished_run
         with pytest.raises(TltoolError, match="holds a finished run"):
             tltool.adapt(data, strategy="auto", out=result.run, store="/proc/no/such/store")
+
+    def test_in_memory(self, data, store, advice):
+        """A classifier with the strategy left open follows the advice on what it is fitted to."""
+        paths = sorted(data.rglob("*.png"))
+        labels = [path.parent.name for path in paths]
+        model = tltool.TransferClassifier("auto", store=store, **EMBEDDED)
+        model.fit(paths, labels)
+        assert model.advice_.evidence.size.images == len(paths)
+        assert model.choices_ and model.advice_.strategy in STRATEGIES
+        assert np.mean(model.predict(paths) == labels) > 0.5
+        refitted = clone(model)
+        assert refitted.strategy == "auto"
+        assert model.set_params(strategy="off-the-shelf").fit(paths, labels).advice_ is None
 
     def test_resume_keeps_to_the_advice(self, data, store, tmp_path, monkeypatch):
         """The strategy is not chosen again, whatever would be advised by now."""

@@ -91,7 +91,7 @@ def test_adapt_prints_the_json_that_is_promised(photos, tmp_path):
     }
     for interval in printed["metrics"].values():
         assert set(interval) == {"value", "low", "high"}
-    assert set(printed["seconds"]) == {"check", "extract", "fit", "evaluate"}
+    assert set(printed["seconds"]) == {"check", "advise", "extract", "fit", "evaluate"}
     assert printed["bad_files"] == [{"file": "red/0.png", "reason": "is empty (0 bytes)"}]
     assert done.stderr.splitlines() == ["red/0.png: is empty (0 bytes)"]
 
@@ -102,7 +102,10 @@ def test_adapt_prints_the_json_that_is_promised(photos, tmp_path):
 
 
 def test_adapt_table_and_quiet(photos, tmp_path):
-    arguments = ["adapt", photos, "--backbone", "cifar-resnet20", "--store", tmp_path / "store"]
+    arguments = [
+        *("adapt", photos, "--strategy", "off-the-shelf", "--backbone", "cifar-resnet20"),
+        *("--store", tmp_path / "store"),
+    ]
     done = tltool(*arguments, "--out", tmp_path / "run")
     assert "Accuracy" in done.stdout
     assert "most frequent class" in done.stdout
@@ -228,6 +231,8 @@ def test_interrupt_and_again(tmp_path):
     arguments = [
         "adapt",
         str(photos),
+        "--strategy",
+        "off-the-shelf",
         "--backbone",
         "cifar-resnet20",
         "--out",
@@ -365,7 +370,8 @@ def test_imported_weights_are_used(tmp_path, photos):
     assert "without classification layers" in done.stdout
     assert "imported" in tltool("backbones", "cifar-resnet32", env=environment).stdout
     result = tltool(
-        *("adapt", photos, "--backbone", "cifar-resnet32", "--tap", "stage2:max,avgpool"),
+        *("adapt", photos, "--strategy", "off-the-shelf", "--backbone", "cifar-resnet32"),
+        *("--tap", "stage2:max,avgpool"),
         *("--out", tmp_path / "run", "--store", tmp_path / "store"),
         env=environment,
     )

@@ -226,6 +226,7 @@ class TestInARun:
         Backbone("cifar-resnet20", "none").network.save(tmp_path / "untrained.keras")
         result = tltool.adapt(
             photos,
+            strategy="off-the-shelf",
             backbone="cifar-resnet20",
             weights=str(tmp_path / "untrained.keras"),
             out=tmp_path / "run",

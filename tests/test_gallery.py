@@ -28,6 +28,7 @@ def adapted(tmp_path_factory):
         photos,
         backbone="cifar-resnet20",
         views="2",
+        strategy="off-the-shelf",
         transforms="sqrt,l2",
         tap="stage2,stage3",
         out=root / "run",
@@ -121,7 +122,7 @@ class TestPredictFromFeatures:
         photos, _, store = adapted
         run = tmp_path / "run"
         given = {"backbone": "cifar-resnet20", "views": "augmented-2", "classifier": "lda"}
-        tltool.adapt(photos, out=run, store=store, **given)
+        tltool.adapt(photos, strategy="off-the-shelf", out=run, store=store, **given)
         del given["classifier"]
         tltool.extract(photos, tmp_path / "f.npz", store=store, **given)
         with pytest.raises(TltoolError, match="--views 10") as refused:

@@ -53,7 +53,12 @@ def test_names_are_escaped(tmp_path):
         save(data / NASTY / f"{NASTY}{i}.png", picture(i + 1, hue=i % 2))
     (data / "plain" / "<img src=x>.jpg").write_bytes(b"no image")
     result = tltool.adapt(
-        data, backbone="cifar-resnet20", out=tmp_path / "run", store=tmp_path / "store", test=0.4
+        data,
+        strategy="off-the-shelf",
+        backbone="cifar-resnet20",
+        out=tmp_path / "run",
+        store=tmp_path / "store",
+        test=0.4,
     )
     text = (result.run / "report.html").read_text("utf-8")
     page = Page(text)

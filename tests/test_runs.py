@@ -85,6 +85,7 @@ def test_predict_agrees_with_the_run(finished_run, engine, tolerance):
 def test_bfloat16_run_predicts_in_bfloat16(photos, tmp_path):
     result = tltool.adapt(
         photos,
+        strategy="off-the-shelf",
         backbone="cifar-resnet20",
         precision="bfloat16",
         out=tmp_path / "run",
@@ -169,7 +170,12 @@ def test_evaluate_refuses_unknown_classes(finished_run, tmp_path):
 def test_same_seed_same_run(finished_run, tmp_path):
     data, result = finished_run
     again = tltool.adapt(
-        data, backbone="cifar-resnet20", out=tmp_path / "run", store=tmp_path / "store", test=0.3
+        data,
+        strategy="off-the-shelf",
+        backbone="cifar-resnet20",
+        out=tmp_path / "run",
+        store=tmp_path / "store",
+        test=0.3,
     )
     assert again.evaluation.metrics == result.evaluation.metrics
     assert rows_of(again.run) == rows_of(result.run)
@@ -182,6 +188,7 @@ def test_warm_store_computes_nothing(finished_run, tmp_path, monkeypatch):
     monkeypatch.setattr(extraction, "make_engine", lambda *a, **k: pytest.fail("a forward pass"))
     tltool.adapt(
         data,
+        strategy="off-the-shelf",
         backbone="cifar-resnet20",
         out=tmp_path / "run",
         store=result.run.parent / "store",
@@ -273,11 +280,12 @@ def test_default_backbone_without_weights_is_the_embedded_one(
 
     monkeypatch.setattr(weights, "_download", download)
     monkeypatch.chdir(tmp_path)
-    result = tltool.adapt(photos, store=tmp_path / "store")
+    given = {"strategy": "off-the-shelf", "store": tmp_path / "store"}
+    result = tltool.adapt(photos, **given)
     assert result.backbone == "cifar-resnet20"
     assert "about 32 pixels" in caplog.text
     assert result.run.parts == ("runs", "photos-cifar-resnet20")
-    assert tltool.adapt(photos, store=tmp_path / "store").run.name == "photos-cifar-resnet20-2"
+    assert tltool.adapt(photos, **given).run.name == "photos-cifar-resnet20-2"
 
 
 @pytest.mark.parametrize(
@@ -320,7 +328,11 @@ def test_forced_run_that_fails_keeps_the_old_one(finished_run, tmp_path):
 def test_evaluate_finds_the_test_images_that_the_run_drew_from_train(tmp_path):
     class_folders(tmp_path / "data" / "train", n=14)
     result = tltool.adapt(
-        tmp_path / "data", backbone="cifar-resnet20", out=tmp_path / "run", store=tmp_path / "s"
+        tmp_path / "data",
+        strategy="off-the-shelf",
+        backbone="cifar-resnet20",
+        out=tmp_path / "run",
+        store=tmp_path / "s",
     )
     again = tltool.evaluate(result.run, tmp_path / "data", store=tmp_path / "s")
     assert again.n_test == result.n_test
@@ -338,7 +350,11 @@ def test_findings_are_told(photos, tmp_path):
     (photos / "red" / "notes.txt").write_text("x")
     shutil.copy(photos / "red" / "0.png", photos / "blue" / "copy.png")
     result = tltool.adapt(
-        photos, backbone="cifar-resnet20", out=tmp_path / "run", store=tmp_path / "s"
+        photos,
+        strategy="off-the-shelf",
+        backbone="cifar-resnet20",
+        out=tmp_path / "run",
+        store=tmp_path / "s",
     )
     told = " ".join(result.notes)
     assert "1 .txt" in told
@@ -350,6 +366,7 @@ def test_report_command_names_the_columns(photos, tmp_path):
     (photos / "d.csv").write_text("picture,kind of\n" + rows)
     result = tltool.adapt(
         photos / "d.csv",
+        strategy="off-the-shelf",
         backbone="cifar-resnet20",
         out=tmp_path / "run",
         store=tmp_path / "s",

@@ -14,7 +14,7 @@ from tltool.advisor import Advice, Evidence, advise_on, ranked
 from tltool.backbones import of_any_backbone
 from tltool.backbones.weights import is_at_hand
 from tltool.data import Dataset, check_listing, read_listing, split_dataset
-from tltool.evidence import measure_evidence
+from tltool.evidence import TooFewImagesError, measure_evidence
 from tltool.features import FeatureSource, FeatureStore
 from tltool.race import race
 from tltool.settings import AUTO, AdaptSettings, seconds_of
@@ -113,15 +113,20 @@ def settle(
         any_backbone: whether the network is open, too: of all whose weights are on this machine.
 
     Returns:
-        Settings with nothing open, and the advice; None where nothing was.
+        Settings with nothing open, and the advice; None where nothing was, or where there are too
+        few images to tell: then the simplest strategy is taken.
     """
-    open_strategy = settings.strategy == AUTO and len(settings.candidates) > 1
-    if not (open_strategy or any_backbone):
-        if settings.strategy == AUTO:
-            settings = replace(settings, strategy=settings.candidates[0])
+    if settings.strategy != AUTO and not any_backbone:
         return settings, None
     compared = _candidates("auto", settings) if any_backbone else [settings]
-    found, skipped = compare_backbones(compared, store, dataset)
+    try:
+        found, skipped = compare_backbones(compared, store, dataset)
+    except TooFewImagesError:
+        if any_backbone:
+            raise
+        simplest = settings.candidates[0]
+        _log.warning("There are too few images to advise on, so %s was taken.", simplest)
+        return replace(settings, strategy=simplest), None
     order = ranked([evidence for evidence, _, _ in found])
     best = order[0].backbone
     evidence = next(evidence for evidence, _, _ in found if evidence.backbone == best)

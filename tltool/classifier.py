@@ -11,9 +11,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from tltool._validation import TltoolError
+from tltool.advising import settle
 from tltool.data import Dataset
 from tltool.data.in_memory import examples_of
 from tltool.image_estimator import ImageEstimator
+from tltool.settings import AdaptSettings
 from tltool.strategies import FittedClassifier
 
 if TYPE_CHECKING:
@@ -26,8 +28,9 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
     """A pretrained network adapted to images and their labels.
 
     Args:
-        strategy: how to adapt, "off-the-shelf", "frozen-head", "fine-tune" or "from-scratch"; None
-            for the recipe's, or "off-the-shelf".
+        strategy: how to adapt, "off-the-shelf", "frozen-head", "fine-tune" or "from-scratch"; or
+            "auto" for what `tltool.advise` finds best in each call of `fit`. None for the recipe's,
+            or "off-the-shelf".
         backbone: name of a preset; None for the best whose weights can be had.
         weights: "imagenet", "none" (random), a file, or None for the backbone's own.
         tap: feature layers, `stage3:max,avgpool`; None for the recipe's or the backbone's own.
@@ -64,13 +67,15 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
 
     Images are paths, or pixels `(n, height, width, 3)`, uint8, 0-255, RGB. After `fit`, `classes_`
     are the labels, `choices_` what was chosen and by which figures, `notes_` what should be known
-    of it.
+    of it, and `advice_` the advice that the strategy "auto" followed, else None.
 
     Example:
         >>> model = TransferClassifier(backbone="mobilenet-0.25", recipe="recommended")
         >>> model.fit(paths, labels).predict(["new.jpg"])
         array(['cat'], dtype='<U3')
     """
+
+    _followed: AdaptSettings | None = None
 
     def __init__(
         self,
@@ -148,7 +153,7 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
         Raises:
             TltoolError: what is wrong and what to do, in a sentence.
         """
-        settings = self._settings()
+        self._followed = None
         labels = column_or_1d(y)
         check_classification_targets(labels)
         classes, targets = np.unique(labels, return_inverse=True)
@@ -161,10 +166,15 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
                 f"All {len(labels)} images are of one class, {names[0]!r}; a classifier needs at "
                 "least two."
             )
-        source = self._source(anew=True)
+        dataset = Dataset("memory", examples, names)
+        asked, store = self._settings(), self._source(anew=True).store
+        settings, advice = settle(asked, store, dataset)
+        if settings != asked:
+            self._followed = settings
+        source = self._source()
         fitted = settings.make_strategy().fit(
             source,
-            Dataset("memory", examples, names),
+            dataset,
             seed=settings.seed,
             weights=_checked_weights(sample_weight, examples),
         )
@@ -173,6 +183,7 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
         self.classes_ = classes
         self.choices_ = fitted.choices
         self.notes_ = fitted.notes
+        self.advice_ = advice
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -190,6 +201,10 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
     def to_keras(self) -> keras.Model:
         """One Keras model from raw pixels to probabilities `(n, k)`; save it as `model.keras`."""
         return self._known().build_model(self._source())
+
+    def _settings(self) -> AdaptSettings:
+        """What was asked for; or, where that left the strategy open, what the fit followed."""
+        return self._followed or super()._settings()
 
     def _known(self) -> FittedClassifier:
         check_is_fitted(self)

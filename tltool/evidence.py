@@ -25,7 +25,7 @@ from tltool.metrics import Interval, wilson_interval
 from tltool.strategies.folds import stratified_folds
 from tltool.transferability import h_score, leep, log_evidence, nce, nearest_neighbours
 
-__all__ = ["measure_evidence", "probed_taps"]
+__all__ = ["TooFewImagesError", "measure_evidence", "probed_taps"]
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +50,10 @@ _TIMED = 16
 _TIMES = 3
 
 
+class TooFewImagesError(TltoolError):
+    """Nothing can be told of so few images."""
+
+
 def measure_evidence(source: FeatureSource, dataset: Dataset, *, seed: int) -> Evidence:
     """Measure all that the advice follows from; no test image is looked at.
 
@@ -59,13 +63,13 @@ def measure_evidence(source: FeatureSource, dataset: Dataset, *, seed: int) -> E
         seed: of the folds and resamples.
 
     Raises:
-        TltoolError: fewer than two classes, or none with two images.
+        TooFewImagesError: fewer than two classes, or none with two images.
     """
     examples = dataset.of("train", "val")
     source = source.showing(views_for("1", source.backbone.input_size))
     folds = stratified_folds(examples, _FOLDS, seed) if examples else None
     if folds is None or len({e.label for e in examples}) < 2:
-        raise TltoolError(
+        raise TooFewImagesError(
             "Advice needs at least two classes of two images each to learn from, near-duplicates "
             "counted once; give more images, or name a --strategy."
         )

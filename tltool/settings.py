@@ -94,8 +94,8 @@ class AdaptSettings:
             the recipe's, else to choose by cross-validation.
         recipe: a named combination of settings; what is set beside it wins.
         strategy: how to adapt, "off-the-shelf", "frozen-head", "fine-tune" or "from-scratch"; or
-            "auto", which `adapt` chooses by what it measures. None for the recipe's, else
-            "off-the-shelf".
+            "auto" for what is measured to suit the images, unless one strategy alone takes what is
+            set here. None for the recipe's, else "off-the-shelf".
         unfreeze: of fine-tuning, the lowest block that is trained; "last2" for the last two, "all",
             or "auto". This and what follows up to `budget` is for strategies that train; None for
             the recipe's.
@@ -176,6 +176,8 @@ class AdaptSettings:
             check_option("--backbone", self.backbone, backbone_names())
         named = None if self.recipe is None else recipe(self.recipe)
         strategy = self.strategy or (named and named.strategy) or OffTheShelf.name
+        if strategy == AUTO and named and named.strategy:
+            strategy = named.strategy
         check_option("--strategy", strategy, (AUTO, *STRATEGIES))
         self._check_common()
         if strategy == AUTO:
@@ -183,7 +185,9 @@ class AdaptSettings:
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, getattr(named, name))
             self._check_candidates()
-            return
+            if len(self.candidates) > 1:
+                return
+            strategy = self.candidates[0]
         if named and named.strategy not in (None, strategy):
             raise TltoolError(
                 f"--recipe {self.recipe} is for --strategy {named.strategy}, not {strategy}; leave "
@@ -231,7 +235,7 @@ class AdaptSettings:
         if self.strategy != AUTO:
             return (str(self.strategy),)
         named = None if self.recipe is None else recipe(self.recipe)
-        found = [n for n in STRATEGIES if not named or named.strategy in (None, n)]
+        found = list(STRATEGIES)
         for name, strategies in _ONLY_FOR.items():
             if getattr(self, name) is not None or getattr(named, name, None) is not None:
                 found = [n for n in found if n in strategies]
@@ -243,7 +247,7 @@ class AdaptSettings:
         return tuple(found)
 
     def _check_candidates(self) -> None:
-        """Each of them takes the options as they are; one alone needs no choice."""
+        """Each of them takes the options as they are."""
         if not self.candidates:
             raise TltoolError(
                 "No --strategy takes all of these options; name one, and leave out what it has no "

@@ -107,11 +107,12 @@ def adapt(
     Args:
         data: a folder of class folders; one of `train/`, `val/`, `test/` of class folders; a
             `.csv` or `.tsv` file; or `tfds:NAME[:VERSION]`.
-        out: the run folder; None for a new one under `runs/`. With the strategy "auto" or the
-            backbone "auto" what `advise` tells of the images decides, test images left out.
+        out: the run folder; None for a new one under `runs/`.
         store: folder of the feature store; None for the user's.
         force: replace a finished run.
-        **settings: see `AdaptSettings`.
+        **settings: see `AdaptSettings`. Where no strategy and no recipe that has one is named, or
+            with the backbone "auto", what `advise` tells of the images decides, test images left
+            out.
 
     Returns:
         The figures on the test split, and where the run is.
@@ -127,6 +128,8 @@ def adapt(
     any_backbone = settings.get("backbone") == AUTO
     if any_backbone:
         settings["backbone"] = None
+    if settings.get("strategy") is None:
+        settings["strategy"] = AUTO
     chosen = AdaptSettings.checked("adapt", settings)
     if any_backbone and chosen.backbone is not None:
         brings = f"--recipe {chosen.recipe}" if chosen.recipe else f"--strategy {chosen.strategy}"

@@ -74,7 +74,7 @@ def adapt(
             metavar="NAME",
             help="off-the-shelf (a linear classifier on features), frozen-head (a trained head "
             "on features), fine-tune (upper layers trained, too), from-scratch (random weights) or "
-            "auto (what tltool advise says). Default: the recipe's, or off-the-shelf.",
+            "auto (what tltool advise says). Default: the recipe's, or auto.",
         ),
     ] = None,
     unfreeze: Annotated[
