@@ -96,6 +96,42 @@ def test_moments_are_those_of_what_is_normalised():
     assert found.shape == (3, 2 * source.channels)
 
 
+class TestKept:
+    """What a network remembers is found once on a machine."""
+
+    @pytest.fixture
+    def cache(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("TLTOOL_CACHE", str(tmp_path / "cache"))
+        return tmp_path / "cache"
+
+    def test_no_network_is_built_again(self, cache, monkeypatch):
+        known = source_statistics(Backbone("cifar-resnet20"))
+        with monkeypatch.context() as patched:
+            patched.setattr(Backbone, "_build", lambda self: pytest.fail("a network was built"))
+            again = source_statistics(Backbone("cifar-resnet20"))
+        assert again.names == known.names
+        for name in ("mean", "variance", "layer"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(known, name))
+        other = source_statistics(Backbone("cifar-resnet20", input_size="48"))
+        np.testing.assert_array_equal(other.mean, known.mean)
+        assert len(list((cache / "facts").iterdir())) == 2
+
+    def test_only_of_weights_in_a_file(self, cache):
+        source_statistics(Backbone("cifar-resnet20", "none"))
+        assert not cache.exists()
+
+    def test_damaged_or_without_a_place(self, cache):
+        known = source_statistics(Backbone("cifar-resnet20")).mean
+        (kept,) = (cache / "facts").iterdir()
+        for damage in (b"", b"no archive", kept.read_bytes()[:-40]):
+            kept.write_bytes(damage)
+            np.testing.assert_array_equal(source_statistics(Backbone("cifar-resnet20")).mean, known)
+        kept.unlink()
+        (cache / "facts").rmdir()
+        (cache / "facts").write_text("a file")
+        np.testing.assert_array_equal(source_statistics(Backbone("cifar-resnet20")).mean, known)
+
+
 @needs_shared("weights/mobilenet_2_5_224_tf_no_top.h5", "data/caltech101.zip")
 def test_measured_figures(caltech_files):
     """MobileNet 0.25: Caltech-101 0.006, digits 0.155, uniform noise 0.153."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ from tltool._presets import advisor_rules, views_for
 from tltool._validation import TltoolError
 from tltool.advisor import Evidence, Similarity, Size, TapEvidence
 from tltool.backbones import Backbone
+from tltool.backbones.kept import kept_facts
 from tltool.data import Dataset, Example
 from tltool.domain import measured_distance
 from tltool.features import FeatureSource
@@ -110,7 +110,7 @@ def measure_evidence(source: FeatureSource, dataset: Dataset, *, seed: int) -> E
         _size(examples, classes),
         _similarity(source, examples),
         tuple(taps),
-        _curve(problem, all_folds, chain, seed),
+        _curve(problem, all_folds, chain, seed, found[chain]),
         _seconds_an_image(source),
         _seconds_an_image(source.of_backbone(Backbone(_scratch_backbone()))),
         _multiply_adds(backbone),
@@ -168,9 +168,13 @@ def _tap_evidence(
 
 
 def _curve(
-    problem: Problem, rounds: Sequence[np.ndarray], chain: tuple[str, ...], seed: int
+    problem: Problem,
+    rounds: Sequence[np.ndarray],
+    chain: tuple[str, ...],
+    seed: int,
+    complete: Probe,
 ) -> LearningCurve | None:
-    """What more images would bring; None where there are too few for three sizes."""
+    """What more images would bring, after a probe with all; None with too few for three sizes."""
     k = len(np.unique(problem.targets))
     of_class = len(problem.targets) * (1 - 1 / (rounds[0].max() + 1)) / k
     shares = [share for share in _SHARES if share * of_class >= _FEWEST_OF_CLASS]
@@ -179,28 +183,30 @@ def _curve(
         shares = [n / whole for n in range(_FEWEST_OF_CLASS, whole + 1)]
     if len(shares) < 3:
         return None
-    found = probe(problem, rounds, chain, shares, seed)
-    return fit_curve(found.sizes, found.hits, seed, advisor_rules().curve_widening)
+    parts = probe(problem, rounds, chain, shares[:-1], seed)
+    sizes = np.concatenate([parts.sizes, complete.sizes])
+    hits = np.concatenate([parts.hits, complete.hits])
+    return fit_curve(sizes, hits, seed, advisor_rules().curve_widening)
 
 
 def _head(source: FeatureSource) -> Backbone | None:
     """The network with the classes that it was trained on; None where its weights lack them."""
     backbone = source.backbone
-    preset, store = backbone.preset, source.store
+    preset = backbone.preset
     fixed = preset.fixed_head and backbone.input_size != preset.input_size
     if "logits" not in preset.head_taps or fixed or backbone.weights.seed is not None:
         return None
-    key = hashlib.sha256(f"head {backbone.key}".encode()).hexdigest()
-    known = store.finding(key)
     whole = backbone.with_head()
-    if known is None:
+
+    def find() -> dict[str, np.ndarray]:
         try:
             known = whole.network is not None
         except TltoolError as error:
             _log.debug("no classification layers: %s", error)
             known = False
-        store.add_finding(key, known)
-    return whole if known else None
+        return {"head": np.array(known)}
+
+    return whole if kept_facts(backbone, "head-1", find)["head"] else None
 
 
 def _numbers(groups: Sequence[bytes]) -> np.ndarray:

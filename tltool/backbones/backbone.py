@@ -176,6 +176,11 @@ class Backbone:
             self._built.append(self._build())
         return self._built[0]
 
+    @property
+    def is_built(self) -> bool:
+        """Whether the network is in memory."""
+        return bool(self._built)
+
     def _build(self) -> keras.Model:
         keras = import_keras()
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from tltool._keras import import_keras
 from tltool.backbones.backbone import Backbone
+from tltool.backbones.kept import kept_facts
 from tltool.backbones.twins import twin
 
 if TYPE_CHECKING:
@@ -41,16 +42,22 @@ class SourceStatistics:
 
 def source_statistics(backbone: Backbone) -> SourceStatistics:
     """What the batch normalisations of a backbone remember."""
-    norms = _norms(backbone.network)
-    mean = [np.asarray(norm.moving_mean, np.float64) for norm in norms]
-    variance = [np.asarray(norm.moving_variance, np.float64) for norm in norms]
-    sizes = [len(values) for values in mean]
-    return SourceStatistics(
-        np.concatenate([np.zeros(0), *mean]),
-        np.concatenate([np.zeros(0), *variance]),
-        np.repeat(np.arange(len(sizes)), sizes),
-        tuple(norm.name for norm in norms),
-    )
+
+    def find() -> dict[str, np.ndarray]:
+        norms = _norms(backbone.network)
+        mean = [np.asarray(norm.moving_mean, np.float64) for norm in norms]
+        variance = [np.asarray(norm.moving_variance, np.float64) for norm in norms]
+        sizes = [len(values) for values in mean]
+        return {
+            "mean": np.concatenate([np.zeros(0), *mean]),
+            "variance": np.concatenate([np.zeros(0), *variance]),
+            "layer": np.repeat(np.arange(len(sizes)), sizes),
+            "names": np.array([norm.name for norm in norms], np.str_),
+        }
+
+    found = find() if backbone.is_built else kept_facts(backbone, "statistics-1", find)
+    names = tuple(map(str, found["names"]))
+    return SourceStatistics(found["mean"], found["variance"], found["layer"], names)
 
 
 def moments_model(backbone: Backbone) -> keras.Model:
