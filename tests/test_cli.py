@@ -36,6 +36,8 @@ HELP = [
     "check",
     "predict",
     "evaluate",
+    "compare",
+    "advise",
     "demo",
     "store",
     ["store", "info"],

@@ -18,7 +18,7 @@ LAYERS = (
     ("_presets",),
     ("data", "backbones"),
     ("features", "linear", "metrics", "similarity", "transferability"),
-    ("training", "domain", "learning_curve"),
+    ("training", "domain", "learning_curve", "comparison"),
     ("advisor",),
     ("strategies", "evaluation", "doctor"),
     ("evidence",),
@@ -26,7 +26,7 @@ LAYERS = (
     ("race",),
     ("advising",),
     ("image_estimator", "feature_tables", "runs", "report"),
-    ("classifier", "feature_extractor", "gallery", "inference", "workflow"),
+    ("classifier", "comparing", "feature_extractor", "gallery", "inference", "workflow"),
     ("demo", "display"),
     ("cli",),
 )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tltool.advising import advise
     from tltool.backbones import Backbone, backbone_page, import_weights, list_backbones
     from tltool.classifier import TransferClassifier
+    from tltool.comparing import compare
     from tltool.feature_extractor import FeatureExtractor
     from tltool.features import FeatureStore
     from tltool.gallery import extract, similar
@@ -35,6 +36,7 @@ __all__ = [
     "backbone_names",
     "backbone_page",
     "check",
+    "compare",
     "evaluate",
     "extract",
     "import_weights",
@@ -59,6 +61,7 @@ _HOMES = {
     "import_weights": "backbones",
     "list_backbones": "backbones",
     "check": "workflow",
+    "compare": "comparing",
     "evaluate": "inference",
     "extract": "gallery",
     "predict": "inference",

@@ -19,6 +19,7 @@ from tltool._files import counted
 from tltool._presets import views
 from tltool.advisor import Advice, TapEvidence
 from tltool.backbones.catalogue import BackboneEntry, BackbonePage
+from tltool.comparing import Comparison
 from tltool.data import CheckReport, kinds_in_words
 from tltool.features import StoreInfo
 from tltool.gallery import Extraction, Neighbours
@@ -30,6 +31,7 @@ __all__ = [
     "print_backbone",
     "print_backbones",
     "print_check",
+    "print_comparison",
     "print_csv",
     "print_extraction",
     "print_json",
@@ -104,6 +106,39 @@ def _print_tried(tried: Sequence[tuple[str, ...]]) -> None:
     for row in tried:
         table.add_row(*row)
     _print_rich(table)
+
+
+def print_comparison(found: Comparison) -> None:
+    """Figures of each run, and what can be said of the best one against the others."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("Run", overflow="fold")
+    table.add_column("Strategy", no_wrap=True)
+    table.add_column("Backbone", no_wrap=True)
+    for heading in ("Accuracy", "95 % interval", "Log loss", "Calibration error"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in found.runs:
+        figures = one.evaluation.metrics
+        accuracy = figures["accuracy"]
+        table.add_row(
+            escape(one.run),
+            one.strategy,
+            one.backbone,
+            f"{accuracy.value:.3f}",
+            f"{accuracy.low:.3f} to {accuracy.high:.3f}",
+            f"{figures['log_loss'].value:.3f}",
+            f"{figures['expected_calibration_error'].value:.3f}",
+        )
+    _print_rich(table, whole=True)
+    corrected = f" (p for {len(found.pairs)} comparisons)" if len(found.pairs) > 1 else ""
+    typer.echo(f"\nOn {counted(found.n, 'test image')} that they have in common{corrected}:")
+    for pair in found.pairs:
+        typer.echo(f"- {pair.in_words()}")
+        typer.echo(
+            f"  difference in accuracy {_interval(pair.accuracy, 3)}, in log loss "
+            f"{_interval(pair.log_loss, 3)}"
+        )
+    for note in found.notes:
+        typer.echo(note)
 
 
 def print_check(report: CheckReport) -> None:

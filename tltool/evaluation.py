@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tltool.metrics import METRICS, Interval, wilson_interval
+from tltool.metrics import METRICS, Interval, resampling_counts, wilson_interval
 
 __all__ = ["Evaluation", "Interval", "evaluate_predictions", "majority_class"]
 
@@ -57,7 +57,7 @@ def evaluate_predictions(
     random = np.random.default_rng(seed)
     samples: dict[str, list[np.ndarray]] = {name: [] for name in names[1:]}
     for _ in range(0, _RESAMPLES, _BLOCK):
-        weights = _resampling_counts(random, _BLOCK, n)
+        weights = resampling_counts(random, _BLOCK, n)
         for name, drawn in samples.items():
             drawn.append(METRICS[name](probabilities, targets, weights))
     hits = round(values["accuracy"] * n)
@@ -77,9 +77,3 @@ def evaluate_predictions(
 def majority_class(targets: Sequence[int] | np.ndarray, k: int) -> int:
     """The most frequent class number, the smallest of several."""
     return int(np.bincount(np.asarray(targets), minlength=k).argmax())
-
-
-def _resampling_counts(random: np.random.Generator, b: int, n: int) -> np.ndarray:
-    """How often each of n images is drawn in n draws, `(b, n)`, float64."""
-    drawn = random.integers(0, n, (b, n)) + n * np.arange(b)[:, None]
-    return np.bincount(drawn.ravel(), minlength=b * n).reshape(b, n).astype(np.float64)

@@ -20,8 +20,10 @@ __all__ = [
     "accuracy",
     "expected_calibration_error",
     "log_loss",
+    "log_losses",
     "macro_f1",
     "mean_class_accuracy",
+    "resampling_counts",
     "wilson_interval",
 ]
 
@@ -64,8 +66,13 @@ def macro_f1(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray
 
 def log_loss(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean of minus the natural logarithm of the true class's probability."""
-    losses = -np.log(np.maximum(probabilities[np.arange(len(targets)), targets], _SMALLEST))
-    return weights @ losses.astype(np.float64) / weights.sum(axis=1)
+    return weights @ log_losses(probabilities, targets) / weights.sum(axis=1)
+
+
+def log_losses(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Of each image, minus the natural logarithm of the true class's probability, `(n,)`."""
+    own = probabilities[np.arange(len(targets)), targets].astype(np.float64)
+    return -np.log(np.maximum(own, _SMALLEST))
 
 
 def expected_calibration_error(
@@ -130,6 +137,12 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
     half = _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
     scale = 1 + _Z**2 / n
     return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
+
+
+def resampling_counts(random: np.random.Generator, b: int, n: int) -> np.ndarray:
+    """How often each of n images is drawn in n draws, `(b, n)`, float64."""
+    drawn = random.integers(0, n, (b, n)) + n * np.arange(b)[:, None]
+    return np.bincount(drawn.ravel(), minlength=b * n).reshape(b, n).astype(np.float64)
 
 
 def _by_class(values: np.ndarray, classes: np.ndarray, k: int) -> np.ndarray:

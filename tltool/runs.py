@@ -24,7 +24,7 @@ from tltool.linear.transforms import apply_of_one_image
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["FORMAT", "Run", "RunWriter"]
+__all__ = ["FORMAT", "Run", "RunWriter", "Tested"]
 
 FORMAT = 1
 
@@ -199,6 +199,21 @@ class _Explained:
             raise storage_error("write", self.path, error, remedy) from error
 
 
+@dataclass(frozen=True)
+class Tested:
+    """What a run said of its test images.
+
+    Args:
+        hashes: their SHA-256, hexadecimal.
+        targets: `(n,)`, true classes as numbers of the run's labels.
+        probabilities: `(n, k)`, float64.
+    """
+
+    hashes: tuple[str, ...]
+    targets: np.ndarray
+    probabilities: np.ndarray
+
+
 class Run:
     """A finished run folder, wherever it lies.
 
@@ -321,6 +336,30 @@ class Run:
                 return list(csv.DictReader(file))
         except OSError:
             return []
+
+    def tested(self) -> Tested:
+        """What it said of its test images.
+
+        Raises:
+            TltoolError: the tables of the run are damaged.
+        """
+        hashes = {row["file"]: row["sha256"] for row in self.images() if row["split"] == "test"}
+        number = {label: i for i, label in enumerate(self.labels)}
+        path = self.folder / _PREDICTIONS
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                header, *rows = csv.reader(file)
+            columns = [header.index(f"probability of {label}") for label in self.labels]
+            return Tested(
+                tuple(hashes[row[0]] for row in rows),
+                np.array([number[row[1]] for row in rows], np.int64),
+                np.array([[float(row[i]) for i in columns] for row in rows], np.float64),
+            )
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            raise TltoolError(
+                f"{path} or {_DATASET} beside it is damaged ({error}); copy the run again from "
+                "where it was made."
+            ) from error
 
     def splits(self) -> dict[str, str]:
         """Split by hexadecimal SHA-256 of every image of the run; empty if it was not kept."""

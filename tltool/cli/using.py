@@ -1,4 +1,4 @@
-"""Commands that use a run or a network: predict, evaluate, extract, similar."""
+"""Commands that use runs or a network: predict, evaluate, compare, extract, similar."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tltool.cli.options import (
 from tltool.cli.running import explained
 from tltool.cli.showing import show_result
 
-__all__ = ["evaluate", "extract", "predict", "similar"]
+__all__ = ["compare", "evaluate", "extract", "predict", "similar"]
 
 
 @app.command()
@@ -113,6 +113,37 @@ def evaluate(
         split_column=split_column,
     )
     show_result(result, json=json, quiet=quiet)
+
+
+@app.command()
+@explained
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUNS",
+            help="Folders of finished runs of the same classes.",
+            show_default=False,
+        ),
+    ],
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Say whether a run is better than others, or merely lucky.
+
+    On the test images that all have in common: the difference of the most accurate run from each
+    of the others with its interval (paired bootstrap), McNemar's test, and how many test images
+    would tell.
+    """
+    from tltool.comparing import compare as compare_runs
+    from tltool.display import print_comparison, print_json
+
+    found = compare_runs(runs)
+    if json:
+        print_json(found.as_json())
+    elif not quiet:
+        print_comparison(found)
 
 
 @app.command()
