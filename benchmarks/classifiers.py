@@ -95,7 +95,7 @@ def compare(known, unknown, targets, expected, widths, folds, names, repeat) -> 
                 choice = choose(problem, folds, CLASSIFIERS, CHAINS)
             else:
                 choice = choose(problem, folds, (name,), ALONE[name], nested=False)
-            head = fit_candidate(problem, choice.chosen.candidate, choice.chosen.temperature)
+            head = fit_candidate(problem, choice.chosen.candidate)
             taken.append(time.perf_counter() - started)
         seconds = float(np.median(taken))
         accuracy = np.mean(head.predict_proba(unknown).argmax(axis=1) == expected)

@@ -34,7 +34,8 @@ def test_sections_and_figures(finished_run):
     _, result = finished_run
     text = (result.run / "report.html").read_text("utf-8")
     page = Page(text)
-    sections = ["figures", "data", "confusion", "classes", "mistakes", "choice", "settings"]
+    sections = ["figures", "data", "confusion", "confidence"]
+    sections += ["classes", "mistakes", "choice", "settings"]
     assert page.headings == sections
     for row in tried_in_words(result.choices):
         assert all(f"<td>{word}</td>" in text for word in row[:3])

@@ -21,6 +21,7 @@ FILES = {
     "run.json",
     "predictions.csv",
     "dataset.csv",
+    "held_out.csv",
     "report.html",
 }
 

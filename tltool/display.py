@@ -303,8 +303,9 @@ def print_predictions(predictions: Sequence[Prediction]) -> None:
     for rank in range(len(predictions[0].top)):
         table.add_column("Predicted" if rank == 0 else f"{rank + 1}.", overflow="fold")
     for prediction in predictions:
-        named = (f"{escape(label)} {p:.3f}" for label, p in prediction.top)
-        table.add_row(escape(prediction.file), *named)
+        first, *others = (f"{escape(label)} {p:.3f}" for label, p in prediction.top)
+        first = f"unsure ({first})" if prediction.unsure else first
+        table.add_row(escape(prediction.file), first, *others)
     _print_rich(table)
 
 
@@ -330,14 +331,15 @@ def print_neighbours(found: Neighbours) -> None:
     typer.echo(f"\nOf {found.searched:,} images; {found.as_json()['sheet']} shows them.")
 
 
-def print_csv(predictions: Sequence[Prediction]) -> None:
-    """A line an image: file, then label and probability of each class shown."""
+def print_csv(predictions: Sequence[Prediction], *, answers: bool = False) -> None:
+    """A line an image: file, label and probability of each class shown; and the answer."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     ranks = range(1, len(predictions[0].top) + 1) if predictions else range(1, 2)
-    writer.writerow(["file", *(f"{what}_{r}" for r in ranks for what in ("label", "probability"))])
+    shown = (f"{what}_{r}" for r in ranks for what in ("label", "probability"))
+    writer.writerow(["file", *shown, *(["answer"] if answers else [])])
     for prediction in predictions:
         pairs = (value for label, p in prediction.top for value in (label, f"{p:.7g}"))
-        writer.writerow([prediction.file, *pairs])
+        writer.writerow([prediction.file, *pairs, *([prediction.answer] if answers else [])])
 
 
 def size_in_words(n: float) -> str:

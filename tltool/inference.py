@@ -23,7 +23,7 @@ from tltool.data import (
     read_listing,
 )
 from tltool.evaluation import evaluate_predictions
-from tltool.feature_tables import FORMATS, read_features, space_digest
+from tltool.feature_tables import FORMATS, FeatureTable, read_features, space_digest
 from tltool.features import FeatureStore, canvas_batches
 from tltool.results import Prediction, RunResult
 from tltool.runs import Predictor, Run
@@ -106,6 +106,7 @@ def predict(
     paths: str | Path | Sequence[str | Path],
     *,
     top_k: int = 3,
+    min_confidence: float = 0.0,
     engine: str = "auto",
 ) -> tuple[list[Prediction], list[BadFile]]:
     """The likeliest classes of new images.
@@ -115,6 +116,8 @@ def predict(
         paths: one or several files, folders (searched in full) and patterns such as `*.jpg`; or
             one table of features that `extract` wrote with the run's settings.
         top_k: classes an image, at most as many as there are.
+        min_confidence: the least probability of the likeliest class, 0 to 1, that is an answer;
+            below it a prediction is unsure.
         engine: "auto", "keras" or "openvino".
 
     Returns:
@@ -125,10 +128,21 @@ def predict(
         TltoolError: no run, no such path, no image.
     """
     check_int("--top-k", top_k, low=1)
+    if not 0 <= min_confidence <= 1:
+        raise TltoolError(
+            f"--min-confidence must be a probability from 0 to 1, got {min_confidence!r}."
+        )
     loaded = Run(run)
+
+    def named(name: str, probabilities: np.ndarray) -> Prediction:
+        best = np.argsort(-probabilities, kind="stable")[:top_k]
+        top = tuple((loaded.labels[i], float(probabilities[i])) for i in best)
+        return Prediction(name, top, top[0][1] < min_confidence)
+
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     if len(given) == 1 and Path(given[0]).suffix.lower() in FORMATS:
-        return _predict_features(loaded, Path(given[0]).expanduser(), top_k), []
+        table, probabilities = _predict_features(loaded, Path(given[0]).expanduser())
+        return [named(*row) for row in zip(table.files, probabilities, strict=True)], []
     files, bad = image_files(paths)
     predictor = loaded.predictor(engine)
     names = [printable(str(file)) for file in files]
@@ -140,16 +154,16 @@ def predict(
             kept = [i for i, row in enumerate(batch.rows) if row not in batch.unreadable]
             if kept:
                 rows = [batch.rows[i] for i in kept]
-                for row, probabilities in zip(rows, predictor(batch.pixels[kept]), strict=True):
-                    predictions.append(_prediction(names[row], probabilities, loaded.labels, top_k))
+                found = predictor(batch.pixels[kept])
+                predictions += [named(names[row], p) for row, p in zip(rows, found, strict=True)]
             advance(len(batch.rows))
     for file in bad:
         _log.warning("%s: %s", file.file, file.reason)
     return predictions, bad
 
 
-def _predict_features(run: Run, path: Path, top_k: int) -> list[Prediction]:
-    """Predictions for features that `extract` wrote, if they are the run's."""
+def _predict_features(run: Run, path: Path) -> tuple[FeatureTable, np.ndarray]:
+    """Features that `extract` wrote, if they are the run's, and their probabilities."""
     table = read_features(path)
     spaces = run.spaces
     if run.trained_network:
@@ -165,18 +179,7 @@ def _predict_features(run: Run, path: Path, top_k: int) -> list[Prediction]:
             f"{run.extraction}"
         )
     features = run.head_features([table.arrays[name] for name in spaces])
-    probabilities = run.head()[-1].predict_proba(features)
-    return [
-        _prediction(name, row, run.labels, top_k)
-        for name, row in zip(table.files, probabilities, strict=True)
-    ]
-
-
-def _prediction(
-    name: str, probabilities: np.ndarray, labels: Sequence[str], top_k: int
-) -> Prediction:
-    best = np.argsort(-probabilities, kind="stable")[:top_k]
-    return Prediction(name, tuple((labels[i], float(probabilities[i])) for i in best))
+    return table, run.head()[-1].predict_proba(features)
 
 
 def _examples_to_score(

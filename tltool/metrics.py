@@ -17,12 +17,15 @@ __all__ = [
     "METRIC_NAMES",
     "Interval",
     "MetricName",
+    "ReliabilityBin",
     "accuracy",
+    "coverage",
     "expected_calibration_error",
     "log_loss",
     "log_losses",
     "macro_f1",
     "mean_class_accuracy",
+    "reliability",
     "resampling_counts",
     "wilson_interval",
 ]
@@ -85,7 +88,7 @@ def expected_calibration_error(
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == targets
-    bins = np.clip(np.ceil(confidence * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
+    bins = _bins(confidence)
     gaps = _by_class(weights * (confidence - right), bins, _BINS)
     return np.abs(gaps).sum(axis=1) / weights.sum(axis=1)
 
@@ -97,6 +100,68 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Images of like confidence.
+
+    Args:
+        start, end: of the confidence.
+        n: number of images.
+        confidence: their mean confidence.
+        accuracy: share of them that is named right, with its 95 % interval.
+    """
+
+    start: float
+    end: float
+    n: int
+    confidence: float
+    accuracy: Interval
+
+
+def reliability(probabilities: np.ndarray, targets: np.ndarray) -> tuple[ReliabilityBin, ...]:
+    """Confidence against accuracy, in the bins of the calibration error that hold images.
+
+    Source: Niculescu-Mizil and Caruana, "Predicting Good Probabilities With Supervised Learning",
+    2005.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == targets
+    bins = _bins(confidence)
+    return tuple(
+        ReliabilityBin(
+            number / _BINS,
+            (number + 1) / _BINS,
+            int((bins == number).sum()),
+            float(confidence[bins == number].mean()),
+            _share(right[bins == number]),
+        )
+        for number in np.unique(bins)
+    )
+
+
+def coverage(
+    probabilities: np.ndarray, targets: np.ndarray, threshold: float
+) -> tuple[float, Interval | None]:
+    """What comes of answering only where the confidence is high enough.
+
+    Returns:
+        The share of images that is answered, and of these the share named right, with its 95 %
+        interval; None where there are none.
+    """
+    answered = probabilities.max(axis=1) >= threshold
+    right = (probabilities.argmax(axis=1) == targets)[answered]
+    return float(answered.mean()), _share(right) if len(right) else None
+
+
+def _bins(confidence: np.ndarray) -> np.ndarray:
+    return np.clip(np.ceil(confidence * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
+
+
+def _share(right: np.ndarray) -> Interval:
+    hits, n = int(right.sum()), len(right)
+    return Interval(hits / n, *wilson_interval(hits, n))
 
 
 class MetricName(NamedTuple):

@@ -40,6 +40,8 @@ class RunResult:
         findings: what was found of the backbone on these images.
         choices: what was chosen on the way and by which figures, as JSON values.
         described: the same in words: names and values.
+        calibration: how scores were calibrated and what that did to the test images, as JSON
+            values; None where it is not known.
         advice: what the strategy follows from, as `Advice.as_json` gives it; None where it was
             named.
     """
@@ -63,6 +65,7 @@ class RunResult:
     findings: tuple[Finding, ...] = ()
     choices: dict[str, Any] = field(default_factory=dict)
     described: tuple[tuple[str, str], ...] = ()
+    calibration: Mapping[str, Any] | None = None
     advice: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -75,6 +78,7 @@ class RunResult:
             "input_size": list(self.input_size),
             "views": self.views,
             "choices": self.choices,
+            "calibration": None if self.calibration is None else dict(self.calibration),
             "advice": None if self.advice is None else dict(self.advice),
             "n_train": self.n_train,
             "n_val": self.n_val,
@@ -89,17 +93,30 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest classes of one image, best first."""
+    """The likeliest classes of one image.
+
+    Args:
+        file: its name.
+        top: classes and their probabilities, best first.
+        unsure: whether the best one is less probable than was asked for.
+    """
 
     file: str
     top: tuple[tuple[str, float], ...]
+    unsure: bool = False
+
+    @property
+    def answer(self) -> str:
+        """The likeliest class, or "unsure"."""
+        return "unsure" if self.unsure else self.top[0][0]
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values."""
         label, probability = self.top[0]
         return {
             "file": self.file,
-            "predicted": label,
+            "predicted": None if self.unsure else label,
+            "unsure": self.unsure,
             "probability": probability,
             "top": [{"label": name, "probability": p} for name, p in self.top],
         }

@@ -32,6 +32,7 @@ _MODEL = "model.keras"
 _LABELS = "labels.json"
 _RUN = "run.json"
 _PREDICTIONS = "predictions.csv"
+_HELD_OUT = "held_out.csv"
 _DATASET = "dataset.csv"
 _REPORT = "report.html"
 _HISTORY = "history.csv"
@@ -154,13 +155,30 @@ class RunWriter:
         self, rows: Sequence[tuple[str, str]], probabilities: np.ndarray, labels: Sequence[str]
     ) -> None:
         """`predictions.csv`: file, true and predicted class, and each class's probability."""
+        self._write_table(_PREDICTIONS, rows, probabilities, labels)
+
+    def write_held_out(
+        self, rows: Sequence[tuple[str, str]], probabilities: np.ndarray, labels: Sequence[str]
+    ) -> None:
+        """`held_out.csv`: the same of images before they were fitted on, out of fold or to
+        validate by.
+        """
+        self._write_table(_HELD_OUT, rows, probabilities, labels)
+
+    def _write_table(
+        self,
+        name: str,
+        rows: Sequence[tuple[str, str]],
+        probabilities: np.ndarray,
+        labels: Sequence[str],
+    ) -> None:
         predicted = probabilities.argmax(axis=1)
         header = ("file", "true", "predicted", *(f"probability of {label}" for label in labels))
         body = (
-            (name, true, labels[best], *(f"{p:.7g}" for p in row))
-            for (name, true), best, row in zip(rows, predicted, probabilities, strict=True)
+            (file, true, labels[best], *(f"{p:.7g}" for p in row))
+            for (file, true), best, row in zip(rows, predicted, probabilities, strict=True)
         )
-        self._write(_PREDICTIONS, _csv(header, body))
+        self._write(name, _csv(header, body))
 
     def write_history(self, epochs: Sequence[Mapping[str, Any]]) -> None:
         """`history.csv`: what came of each epoch, where there were any."""

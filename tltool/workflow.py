@@ -29,6 +29,8 @@ from tltool.data import (
 from tltool.doctor import Finding, examine, examine_probabilities
 from tltool.evaluation import Evaluation, evaluate_predictions, majority_class
 from tltool.features import FeatureSource, FeatureStore, feature_space
+from tltool.linear.linear_head import softmax
+from tltool.metrics import METRIC_NAMES, METRICS
 from tltool.report import PACKAGES, Outcome, findings_in_words, render_report, report_content
 from tltool.results import RunResult
 from tltool.runs import RunWriter
@@ -40,6 +42,9 @@ from tltool.training.tensorboard import write_tensorboard
 __all__ = ["adapt", "check", "resume"]
 
 _log = logging.getLogger(__name__)
+
+# What calibration is for.
+_OF_CALIBRATION = ("log_loss", "expected_calibration_error")
 
 
 def check(
@@ -199,7 +204,7 @@ def _adapted(
             warnings.extend(fitted.notes)
         with clock.phase("evaluate"):
             fitted.features_from(source).extract(dataset.examples)
-            probabilities, evaluation = _test(fitted, source, dataset, chosen.seed)
+            probabilities, evaluation, before = _test(fitted, source, dataset, chosen.seed)
         sums = examine_probabilities(probabilities)
         _warn([sums], warnings)
         result = RunResult(
@@ -221,7 +226,12 @@ def _adapted(
             warnings=tuple(warnings),
             notes=tuple(findings_in_words(report, splits)),
             findings=(*findings, sums),
-            described=(*_advice_in_words(advice), *fitted.described()),
+            described=(
+                *_advice_in_words(advice),
+                *fitted.described(),
+                *_calibration_in_words(fitted, evaluation, before),
+            ),
+            calibration=_calibration_facts(fitted, evaluation, before),
             advice=advice,
         )
         outcome = Outcome(result, chosen, dataset, fitted, probabilities, report, splits, source)
@@ -316,14 +326,49 @@ def _free_folder(data: str | Path, backbone: Backbone, facts: dict[str, Any]) ->
 
 def _test(
     fitted: FittedClassifier, source: FeatureSource, dataset: Dataset, seed: int
-) -> tuple[np.ndarray, Evaluation]:
+) -> tuple[np.ndarray, Evaluation, dict[str, float]]:
+    """Probabilities of the test images, their figures, and some as they were uncalibrated."""
     examples = dataset.of("test")
-    probabilities = fitted.predict_proba(source, examples)
+    targets = dataset.targets(examples)
+    scores = fitted.scores(source, examples)
+    probabilities = softmax(scores)
     majority = majority_class(dataset.targets(dataset.of("train", "val")), len(dataset.labels))
-    evaluation = evaluate_predictions(
-        probabilities, dataset.targets(examples), majority=majority, seed=seed
+    evaluation = evaluate_predictions(probabilities, targets, majority=majority, seed=seed)
+    before = {}
+    if fitted.calibration is not None:
+        raw = softmax(fitted.calibration.undo(scores.astype(np.float64)))
+        ones = np.ones((1, len(targets)))
+        before = {name: float(METRICS[name](raw, targets, ones)[0]) for name in _OF_CALIBRATION}
+    return probabilities, evaluation, before
+
+
+def _calibration_facts(
+    fitted: FittedClassifier, evaluation: Evaluation, before: Mapping[str, float]
+) -> dict[str, Any] | None:
+    """How scores were calibrated, and what it did to the test images."""
+    found = fitted.calibration
+    if found is None:
+        return None
+    return {
+        "method": found.method,
+        "temperature": found.temperature,
+        "images": found.images,
+        "before": dict(before),
+        "after": {name: evaluation.metrics[name].value for name in _OF_CALIBRATION},
+    }
+
+
+def _calibration_in_words(
+    fitted: FittedClassifier, evaluation: Evaluation, before: Mapping[str, float]
+) -> list[tuple[str, str]]:
+    if fitted.calibration is None:
+        return []
+    changes = (
+        f"{METRIC_NAMES[name].title.lower()} {before[name]:.3f} before, "
+        f"{evaluation.metrics[name].value:.3f} after"
+        for name in _OF_CALIBRATION
     )
-    return probabilities, evaluation
+    return [("Calibration", f"{fitted.calibration.in_words()}; {', '.join(changes)}")]
 
 
 def _write_run(writer: RunWriter, outcome: Outcome) -> None:
@@ -337,6 +382,13 @@ def _write_run(writer: RunWriter, outcome: Outcome) -> None:
     writer.write_predictions(
         [(e.name, e.label) for e in examples], outcome.probabilities, dataset.labels
     )
+    held_out = outcome.fitted.held_out
+    if held_out is not None:
+        writer.write_held_out(
+            [(e.name, e.label) for e in held_out.examples],
+            softmax(held_out.scores),
+            dataset.labels,
+        )
     writer.write_model(outcome.fitted.build_model(outcome.source))
     writer.write_history(outcome.fitted.history)
     if outcome.settings.tensorboard and outcome.fitted.history:

@@ -46,6 +46,10 @@ def predict(
         ),
     ],
     top_k: Annotated[int, typer.Option(help="Classes to show an image.")] = 3,
+    min_confidence: Annotated[
+        float,
+        typer.Option(metavar="P", help="Answer unsure where the likeliest class is less probable."),
+    ] = 0.0,
     format: Annotated[
         Literal["table", "csv", "json"], typer.Option(help="How to print.")
     ] = "table",
@@ -61,7 +65,9 @@ def predict(
     from tltool.display import print_csv, print_json, print_predictions
     from tltool.inference import predict as predict_images
 
-    predictions, bad = predict_images(run, paths, top_k=top_k, engine=engine)
+    predictions, bad = predict_images(
+        run, paths, top_k=top_k, min_confidence=min_confidence, engine=engine
+    )
     if json or format == "json":
         print_json(
             {
@@ -71,7 +77,7 @@ def predict(
             }
         )
     elif format == "csv":
-        print_csv(predictions)
+        print_csv(predictions, answers=min_confidence > 0)
     elif predictions:
         print_predictions(predictions)
     asked = {printable(str(Path(path).expanduser())) for path in paths}

@@ -10,6 +10,7 @@ from tltool.linear.search import (
     Scored,
     choose,
     fit_candidate,
+    out_of_fold_scores,
 )
 from tltool.linear.transforms import Classifier, check_transforms
 
@@ -25,4 +26,5 @@ __all__ = [
     "check_transforms",
     "choose",
     "fit_candidate",
+    "out_of_fold_scores",
 ]

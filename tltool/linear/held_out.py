@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = [
     "closed_forms",
     "own_basis",
     "shared_basis",
+    "split_off",
 ]
 
 
@@ -61,6 +62,11 @@ class Judged:
     folds: np.ndarray
     coordinates: np.ndarray
 
+    def scores(self, solution: Solution) -> np.ndarray:
+        """What a solution says of the rows, `(m, k)`."""
+        kernel, bias = solution
+        return self.coordinates @ kernel + bias.astype(kernel.dtype)
+
     def judge(self, solutions: Iterable[Solution]) -> list[HeldOut]:
         """How solutions along a path do."""
         targets = self.problem.targets[self.rows]
@@ -68,8 +74,7 @@ class Judged:
         parts = [np.flatnonzero(self.folds == fold) for fold in np.unique(self.folds)]
         before: list[float | None] = [None] * len(parts)
         found: list[HeldOut] = []
-        for kernel, bias in solutions:
-            scores = self.coordinates @ kernel + bias.astype(kernel.dtype)
+        for scores in map(self.scores, solutions):
             before = [
                 fit_temperature(scores[part], targets[part], weights[part], start)
                 for part, start in zip(parts, before, strict=True)
@@ -100,8 +105,24 @@ class Split:
 
     def walk(self, name: str, values: Iterable[float]) -> list[HeldOut]:
         """Results along the path of a classifier."""
-        path = SmoothPath(self.design, self.targets, self.judged.problem.n_classes, name)
-        return self.judged.judge(map(path.advance, values))
+        return self.judged.judge(map(self._path(name).advance, values))
+
+    def solution(self, name: str, values: Sequence[float], value: float) -> Solution:
+        """The one of the path at one of its values."""
+        path = self._path(name)
+        return [path.advance(v) for v in values[: values.index(value) + 1]][-1]
+
+    def _path(self, name: str) -> SmoothPath:
+        return SmoothPath(self.design, self.targets, self.judged.problem.n_classes, name)
+
+
+def split_off(
+    problem: Problem, chain: tuple[str, ...], folds: np.ndarray, out: frozenset[int]
+) -> Split:
+    """The rows of all folds but those that are held out, and these; see `closed_forms`."""
+    if learns(chain):
+        return own_basis(problem, chain, folds, out)
+    return shared_basis(problem, chain).split(folds, out)
 
 
 def closed_forms(

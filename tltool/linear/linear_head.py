@@ -49,9 +49,9 @@ class LinearHead:
         """Probabilities `(n, k)`, float32, of features `(n, d)`, float32."""
         return softmax(self.scores(features))
 
-    def tempered(self, temperature: float) -> LinearHead:
-        """The head whose scores are divided by a temperature."""
-        return LinearHead(self.kernel / temperature, self.bias / temperature)
+    def scaled(self, scale: np.ndarray, offset: np.ndarray) -> LinearHead:
+        """The head whose scores are multiplied and added to, class by class; both `(k,)`."""
+        return LinearHead.of(self.kernel * scale, self.bias * scale + offset)
 
     def on(self, backbone: keras.Model) -> keras.Model:
         """The backbone with this head as a `Dense` layer named `predictions`."""

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from tltool._cores import cores
 from tltool._progress import progress
 from tltool.linear.closed import ClosedForms
-from tltool.linear.held_out import HeldOut, Split, closed_forms, own_basis, shared_basis
+from tltool.linear.held_out import HeldOut, Split, closed_forms, shared_basis, split_off
 from tltool.linear.problem import Problem
 from tltool.linear.smooth import LOSSES, SmoothPath
 from tltool.linear.spectrum import Spectrum
@@ -184,12 +184,12 @@ def best(table: Iterable[Scored]) -> Scored:
     return max(table, key=lambda scored: (scored.accuracy, -scored.log_loss))
 
 
-def fit_candidate(problem: Problem, candidate: Candidate, temperature: float = 1.0) -> Classifier:
+def fit_candidate(problem: Problem, candidate: Candidate) -> Classifier:
     """One candidate, fitted on all rows to the last digits that matter."""
     name, value = candidate.classifier, candidate.value
     if name in LOSSES and not learns(candidate.transforms):
         head = shared_basis(problem, candidate.transforms).finish(name, value)
-        return Classifier(candidate.transforms, problem.widths, head.tempered(temperature))
+        return Classifier(candidate.transforms, problem.widths, head)
     problem = problem.to_fit(np.arange(len(problem.targets)))
     transforms = Transforms(candidate.transforms, problem.widths)
     features = transforms.fit(problem.features, problem.weights)
@@ -200,7 +200,29 @@ def fit_candidate(problem: Problem, candidate: Candidate, temperature: float = 1
     else:
         forms = ClosedForms(features, problem.targets, problem.n_classes, problem.weights)
         head = forms.head(forms.solution(name, value))
-    return transforms.classifier(head.tempered(temperature))
+    return transforms.classifier(head)
+
+
+def out_of_fold_scores(problem: Problem, candidate: Candidate, folds: np.ndarray) -> np.ndarray:
+    """What fits to the other folds say of each row, `(n, k)`, before any calibration.
+
+    Args:
+        problem: features and classes.
+        candidate: what is fitted.
+        folds: a fold number for each row, `(n,)`; two at least.
+    """
+    name, chain = candidate.classifier, candidate.transforms
+    scores = np.zeros((len(problem.targets), problem.n_classes), np.float32)
+    for fold in range(int(folds.max()) + 1):
+        out = frozenset((fold,))
+        if name in LOSSES:
+            split = split_off(problem, chain, folds, out)
+            solution, judged = split.solution(name, VALUES[name], candidate.value), split.judged
+        else:
+            forms, judged = closed_forms(problem, chain, folds, out)
+            solution = forms.solution(name, candidate.value)
+        scores[judged.rows] = judged.scores(solution)
+    return scores
 
 
 class _Search:
@@ -317,15 +339,10 @@ class _Search:
         n_cores = cores()
         for start in range(0, len(wanted), n_cores):
             splits = [
-                (chain, out, self._split(chain, out))
+                (chain, out, split_off(self._problem, chain, self._folds, out))
                 for chain, out in wanted[start : start + n_cores]
             ]
             _side_by_side(fit, [(n, *rest) for n in self._stepwise for rest in splits], advance)
-
-    def _split(self, chain: tuple[str, ...], out: frozenset[int]) -> Split:
-        if learns(chain):
-            return own_basis(self._problem, chain, self._folds, out)
-        return shared_basis(self._problem, chain).split(self._folds, out)
 
 
 def _side_by_side(

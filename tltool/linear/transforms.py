@@ -280,9 +280,9 @@ class Classifier:
         """Probabilities `(n, k)`, float32, of features `(n, d)`, float32."""
         return self.head.predict_proba(apply_of_one_image(self.steps, self.widths, features))
 
-    def tempered(self, temperature: float) -> Classifier:
-        """The classifier whose scores are divided by a temperature."""
-        return Classifier(self.steps, self.widths, self.head.tempered(temperature))
+    def scaled(self, scale: np.ndarray, offset: np.ndarray) -> Classifier:
+        """The classifier whose scores are multiplied and added to, class by class; both `(k,)`."""
+        return Classifier(self.steps, self.widths, self.head.scaled(scale, offset))
 
     def on(self, backbone: keras.Model) -> keras.Model:
         """A backbone with these steps as layers, and the head as a `Dense` one, `predictions`."""

@@ -13,6 +13,7 @@ import numpy as np
 from tltool._files import counted
 from tltool.data import CheckReport, Dataset, SplitReport, kinds_in_words
 from tltool.features import FeatureSource
+from tltool.report.confidence import confidence_charts
 from tltool.report.html import Mistake, ReportContent
 from tltool.results import RunResult, tried_in_words
 from tltool.settings import AdaptSettings
@@ -127,6 +128,7 @@ def report_content(outcome: Outcome) -> ReportContent:
         splits=splits,
         mistakes=mistakes,
         settings=rows,
+        confidence=confidence_charts(outcome.probabilities, dataset.targets(dataset.of("test"))),
         tried=tried_in_words(choices),
         history=outcome.fitted.history,
         best_epoch=choices.get("best_epoch", 0),

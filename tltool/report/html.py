@@ -18,6 +18,7 @@ from tltool.data import (
 )
 from tltool.evaluation import Evaluation
 from tltool.metrics import METRIC_NAMES, wilson_interval
+from tltool.report.confidence import ConfidenceCharts
 from tltool.report.curves import training_charts
 from tltool.report.thumbnails import data_address, thumbnail
 
@@ -56,6 +57,7 @@ class ReportContent:
         commands: what to type next.
         history: of a training, a mapping an epoch.
         best_epoch: the one that was kept, from 1.
+        confidence: probabilities against what is right; None where they are not known.
         tried: rows of what was cross-validated, the best first: classifier, transforms, penalty,
             accuracy, log loss.
     """
@@ -70,6 +72,7 @@ class ReportContent:
     mistakes: Sequence[Mistake]
     settings: Sequence[tuple[str, str]]
     commands: Sequence[str]
+    confidence: ConfidenceCharts | None = None
     tried: Sequence[tuple[str, ...]] = ()
     history: Sequence[Mapping[str, Any]] = ()
     best_epoch: int = 0

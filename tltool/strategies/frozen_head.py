@@ -87,14 +87,14 @@ class FrozenHead:
             budget=self.budget,
         )
         scores = validation.scores(trainer) if validation else np.empty((0, 0))
-        temperature = lesson.temperature(scores)
-        return _HeadFit(
+        fit = _HeadFit(
             dataset.labels,
-            lesson.choices(history, lesson.plan) | {"temperature": temperature, "transforms": []},
+            lesson.choices(history, lesson.plan) | {"transforms": []},
             (*notes, *lesson.stopped_in_words(history)),
-            folded(network, step, temperature),
+            folded(network, step),
             history=tuple(asdict(epoch) for epoch in history.epochs),
         )
+        return fit.calibrated(lesson.calibration(scores), lesson.judging, scores)
 
     def _drawn(self, source: FeatureSource) -> FeatureSource | None:
         """Where features of random views come from; None where there are none."""

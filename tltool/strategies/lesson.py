@@ -13,7 +13,7 @@ import numpy as np
 from tltool._validation import TltoolError
 from tltool.data import Dataset, Example
 from tltool.features import FeatureSource
-from tltool.linear.calibration import calibrated_log_loss
+from tltool.linear.calibration import Calibration, choose_calibration
 from tltool.strategies.examples import split_off, weighty
 from tltool.training import (
     Batches,
@@ -158,11 +158,11 @@ class Lesson:
             budget=budget,
         )
 
-    def temperature(self, scores: np.ndarray) -> float:
-        """What scores of the judging images are to be divided by; 1 where there are none."""
+    def calibration(self, scores: np.ndarray) -> Calibration:
+        """What scores `(m, k)` of the judging images ask for; nothing where there are none."""
         if not len(scores):
-            return 1.0
-        return calibrated_log_loss(scores, self.judged_targets)[1]
+            return Calibration.of_temperature(1.0, len(self.labels), 0)
+        return choose_calibration(scores, self.judged_targets, seed=self.seed)
 
     def choices(self, history: History, plan: TrainingPlan) -> dict[str, Any]:
         """What was chosen, as JSON values."""
@@ -214,4 +214,4 @@ def training_in_words(choices: dict[str, Any], epochs: int) -> list[tuple[str, s
     rows = [("Training", steps)]
     if plan["augment"]:
         rows.append(("Augmentation", ", ".join(plan["augment"])))
-    return [*rows, ("Temperature", f"{choices['temperature']:.3g}")]
+    return rows

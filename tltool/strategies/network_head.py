@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from tltool._keras import import_keras
 from tltool.linear import LinearHead
-from tltool.linear.linear_head import HIDDEN, softmax
+from tltool.linear.linear_head import HIDDEN
 from tltool.linear.transforms import Affine
 from tltool.training import TrainingPlan
 
@@ -30,15 +29,15 @@ class NetworkHead:
 
     layers: tuple[LinearHead, ...]
 
-    def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Probabilities `(n, k)`, float32, of features `(n, d)`, float32."""
-        return softmax(self.scores(features))
-
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Scores `(n, k)` before the softmax, of features `(n, d)`, float32."""
         for layer in self.layers[:-1]:
             features = np.maximum(layer.scores(features), 0.0)
         return self.layers[-1].scores(features)
+
+    def scaled(self, scale: np.ndarray, offset: np.ndarray) -> NetworkHead:
+        """The head whose scores are multiplied and added to, class by class; both `(k,)`."""
+        return NetworkHead((*self.layers[:-1], self.layers[-1].scaled(scale, offset)))
 
     def on(self, backbone: keras.Model) -> keras.Model:
         """A backbone with these layers as `Dense` ones, the last called `predictions`."""
@@ -74,13 +73,12 @@ def head_network(n_features: int, n_classes: int, plan: TrainingPlan, seed: int)
     return keras.Model(inputs, dense(n_classes)(values), name="head")
 
 
-def folded(network: keras.Model, step: Affine, temperature: float) -> NetworkHead:
+def folded(network: keras.Model, step: Affine) -> NetworkHead:
     """A trained head as plain layers.
 
     Args:
         network: of `head_network`.
         step: what its features went through before it.
-        temperature: what its scores are divided by.
     """
     found: list[LinearHead] = []
     for layer in network.layers:
@@ -92,8 +90,7 @@ def folded(network: keras.Model, step: Affine, temperature: float) -> NetworkHea
         elif kind == "BatchNormalization":
             found[-1] = _normalised(found[-1], layer)
     first, *others = found
-    layers: Sequence[LinearHead] = (step.fold(first), *others)
-    return NetworkHead((*layers[:-1], layers[-1].tempered(temperature)))
+    return NetworkHead((step.fold(first), *others))
 
 
 def _normalised(head: LinearHead, layer: Any) -> LinearHead:

@@ -115,7 +115,7 @@ class NetworkTraining:
             network.arrays(),
             history=tuple(asdict(epoch) for epoch in history.epochs),
         )
-        said, temperature, losses = "as trained", 1.0, {}
+        said, losses, scores = "as trained", {}, np.empty((0, 0))
         if lesson.judging:
             tuned = fit.features_from(source)
             ends = {"as trained": self._judged(tuned, fit.classifier)}
@@ -124,9 +124,9 @@ class NetworkTraining:
                     weights = lesson.fitting_weights
                     apart = linear.fit(features, lesson.to_fit, seed=lesson.seed, weights=weights)
                     ends[name] = self._judged(features, apart.classifier)
-            losses = {name: float(found.mean()) for name, (found, _) in ends.items()}
-            best = _simplest_of_the_best({name: ends[name][0] for name in reversed(ends)})
-            temperature = ends[best][1]
+            losses = {name: float(found.mean()) for name, (_, found) in ends.items()}
+            best = _simplest_of_the_best({name: ends[name][1] for name in reversed(ends)})
+            scores = ends[best][0]
             if linear is not None and best != "as trained":
                 features = tuned if best == "fitted on them" else source
                 whole = linear.fit(features, lesson.whole, seed=lesson.seed, weights=lesson.weights)
@@ -142,15 +142,14 @@ class NetworkTraining:
             "head": said,
             "ends": losses,
             "cache": self._held.said,
-            "temperature": temperature,
             "transforms": list(fit.classifier.steps),
         }
-        return replace(fit, classifier=fit.classifier.tempered(temperature))
+        return fit.calibrated(lesson.calibration(scores), lesson.judging, scores)
 
-    def _judged(self, tuned: FeatureSource, classifier: Classifier) -> tuple[np.ndarray, float]:
-        """Log losses of the validation images at the temperature that suits them, and that."""
-        features = tuned.features(self._lesson.judging).values
-        return calibrated_losses(classifier.scores(features), self._lesson.judged_targets)
+    def _judged(self, tuned: FeatureSource, classifier: Classifier) -> tuple[np.ndarray, ...]:
+        """Scores of the validation images, and log losses at the temperature that suits them."""
+        scores = classifier.scores(tuned.features(self._lesson.judging).values)
+        return scores, calibrated_losses(scores, self._lesson.judged_targets)[0]
 
     def _network_of(self, start: Classifier, plan: TrainingPlan) -> TunedNetwork:
         backbone, seed = self._source.backbone, self._lesson.seed

@@ -25,7 +25,9 @@ from tltool.linear import (
     check_transforms,
     choose,
     fit_candidate,
+    out_of_fold_scores,
 )
+from tltool.linear.calibration import Calibration, choose_calibration
 from tltool.metrics import wilson_interval
 from tltool.strategies.examples import constant_features, weighty
 from tltool.strategies.folds import stratified_folds
@@ -120,22 +122,33 @@ class OffTheShelf:
                 f"cross-validation; {candidate.classifier} with {PENALTIES[candidate.classifier]} "
                 f"= {candidate.value:g} was taken."
             )
-            choices = _choices(candidate, 1.0, 0)
+            choices = _choices(candidate, 0)
+            calibration, held_out = Calibration.of_temperature(1.0, problem.n_classes, 0), None
         else:
             notes += _fewer_folds(examples, folds, self.folds)
             choice = choose(problem, folds, self.classifiers, self.chains)
             candidate = choice.chosen.candidate
+            held_out = out_of_fold_scores(problem, candidate, folds)
+            calibration = choose_calibration(
+                held_out,
+                problem.targets,
+                weights=problem.weights,
+                temperature=choice.chosen.temperature,
+                seed=seed,
+            )
             choices = _choices(
                 candidate,
-                choice.chosen.temperature,
                 choice.folds,
                 _estimate(choice, problem),
                 choice.table,
             )
         for note in notes:
             _log.warning(note)
-        classifier = fit_candidate(problem, candidate, choices["temperature"])
-        return LinearFit(dataset.labels, choices, tuple(notes), classifier)
+        classifier = fit_candidate(problem, candidate)
+        fit = LinearFit(dataset.labels, choices, tuple(notes), classifier)
+        if held_out is None:
+            return fit.calibrated(calibration, (), np.empty((0, problem.n_classes)))
+        return fit.calibrated(calibration, examples, held_out)
 
     def _default(self) -> Candidate:
         """What is taken where there is nothing to choose by."""
@@ -160,7 +173,6 @@ class LinearFit(FeatureFit):
         folds, estimate = choices["folds"], choices["estimate"]
         rows = [
             ("Classifier", self.in_words),
-            ("Temperature", f"{choices['temperature']:.3g}"),
             ("Cross-validation", f"{folds} folds" if folds else "none"),
         ]
         if estimate:
@@ -203,7 +215,6 @@ def _estimate(choice: Choice, problem: Problem) -> dict[str, Any] | None:
 
 def _choices(
     candidate: Candidate,
-    temperature: float,
     folds: int,
     estimate: dict[str, Any] | None = None,
     table: Sequence[Scored] = (),
@@ -213,7 +224,6 @@ def _choices(
         "classifier": candidate.classifier,
         "transforms": list(candidate.transforms),
         PENALTIES[candidate.classifier]: candidate.value,
-        "temperature": temperature,
         "folds": folds,
         "estimate": estimate,
         "cross_validation": [

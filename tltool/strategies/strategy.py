@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
 from tltool.data import Dataset, Example
 from tltool.features import FeatureSource
+from tltool.linear.calibration import Calibration
+from tltool.linear.linear_head import softmax
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["FeatureFit", "FittedClassifier", "Strategy"]
+__all__ = ["FeatureFit", "FittedClassifier", "OutOfSample", "Strategy"]
+
+
+@dataclass(frozen=True)
+class OutOfSample:
+    """What is said of images that were not fitted on: out of fold, or validation images.
+
+    Args:
+        examples: the images.
+        scores: `(m, k)`, as the calibration that followed from them makes them.
+    """
+
+    examples: tuple[Example, ...]
+    scores: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -28,12 +43,16 @@ class FittedClassifier(ABC):
         choices: what was chosen on the way and by which figures, as JSON values.
         notes: what should be known of it, a sentence each.
         history: of what was trained by gradients, a mapping an epoch.
+        calibration: what is done to scores before the softmax.
+        held_out: what was said of images before they were fitted on; None where there are none.
     """
 
     labels: tuple[str, ...]
     choices: dict[str, Any]
     notes: tuple[str, ...]
     history: tuple[Mapping[str, Any], ...] = field(default=(), kw_only=True)
+    calibration: Calibration | None = field(default=None, kw_only=True)
+    held_out: OutOfSample | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def described(self) -> list[tuple[str, str]]:
@@ -59,8 +78,12 @@ class FittedClassifier(ABC):
         """
 
     @abstractmethod
+    def scores(self, source: FeatureSource, examples: Sequence[Example]) -> np.ndarray:
+        """Scores `(n, k)`, float32, of examples before the softmax, calibrated."""
+
     def predict_proba(self, source: FeatureSource, examples: Sequence[Example]) -> np.ndarray:
         """Probabilities `(n, k)`, float32, of examples, the same as that model's."""
+        return softmax(self.scores(source, examples))
 
 
 class FeatureClassifier(Protocol):
@@ -69,8 +92,8 @@ class FeatureClassifier(Protocol):
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Scores `(n, k)` before the softmax, of features `(n, d)`, float32."""
 
-    def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Probabilities `(n, k)`, float32, of features `(n, d)`, float32."""
+    def scaled(self, scale: np.ndarray, offset: np.ndarray) -> Self:
+        """The same with scores multiplied and added to, class by class; both `(k,)`."""
 
     def on(self, backbone: keras.Model) -> keras.Model:
         """A backbone with this behind it, the last layer called `predictions`."""
@@ -90,9 +113,28 @@ class FeatureFit(FittedClassifier):
         """See `FittedClassifier`."""
         return self.classifier.on(self.features_from(source).model())
 
-    def predict_proba(self, source: FeatureSource, examples: Sequence[Example]) -> np.ndarray:
+    def scores(self, source: FeatureSource, examples: Sequence[Example]) -> np.ndarray:
         """See `FittedClassifier`."""
-        return self.classifier.predict_proba(self.features_from(source).features(examples).values)
+        return self.classifier.scores(self.features_from(source).features(examples).values)
+
+    def calibrated(
+        self, calibration: Calibration, examples: Sequence[Example], scores: np.ndarray
+    ) -> Self:
+        """The same with its scores calibrated.
+
+        Args:
+            calibration: how.
+            examples: that it follows from, `m` of them.
+            scores: theirs before it, `(m, k)`.
+        """
+        said = {"method": calibration.method, "images": calibration.images}
+        return replace(
+            self,
+            choices=self.choices | {"temperature": calibration.temperature, "calibration": said},
+            classifier=self.classifier.scaled(calibration.scale, calibration.offset),
+            calibration=calibration,
+            held_out=OutOfSample(tuple(examples), calibration.apply(scores)) if examples else None,
+        )
 
 
 class Strategy(Protocol):
