@@ -22,7 +22,7 @@ LAYERS = (
     ("advisor",),
     ("strategies", "evaluation", "doctor"),
     ("evidence",),
-    ("settings", "results"),
+    ("settings", "results", "predictor"),
     ("race",),
     ("advising",),
     ("image_estimator", "feature_tables", "runs", "report"),

@@ -25,8 +25,9 @@ from tltool.data import (
 from tltool.evaluation import evaluate_predictions
 from tltool.feature_tables import FORMATS, FeatureTable, read_features, space_digest
 from tltool.features import FeatureStore, canvas_batches
+from tltool.predictor import Predictor
 from tltool.results import Prediction, RunResult
-from tltool.runs import Predictor, Run
+from tltool.runs import Run
 
 __all__ = ["evaluate", "predict"]
 
@@ -38,6 +39,7 @@ def evaluate(
     data: str | Path,
     *,
     split: str | None = None,
+    views: str | None = None,
     engine: str = "auto",
     store: str | Path | None = None,
     bad_images: str = "skip",
@@ -51,6 +53,8 @@ def evaluate(
         split: "train", "val", "test" or "all"; None for test where the data has splits, else all.
             Of images that came without a split, or as train, the one that the run gave them
             counts.
+        views: pictures of an image whose probabilities are averaged: "1", "2", "10", "12", or
+            "auto" by the size of the input; None for what the run itself makes of an image.
         engine: "auto", "keras" or "openvino".
         store: folder of the store, where inspections are kept.
         bad_images: "skip" or "fail".
@@ -72,8 +76,8 @@ def evaluate(
     for warning in warnings:
         _log.warning(warning)
     with clock.phase("extract"):
-        predictor = loaded.predictor(engine)
-        probabilities = _probabilities(predictor, loaded, examples)
+        predictor = loaded.predictor(engine, views)
+        probabilities = _probabilities(predictor, examples)
     with clock.phase("evaluate"):
         number = {label: i for i, label in enumerate(loaded.labels)}
         targets = np.array([number[e.label] for e in examples])
@@ -87,7 +91,7 @@ def evaluate(
         backbone=facts["backbone"],
         taps=tuple(facts.get("taps", ())),
         input_size=tuple(loaded.facts["input_size"]),
-        views=str(loaded.facts.get("views", "1")),
+        views=predictor.views.name if predictor.views else str(facts.get("views", "1")),
         labels=loaded.labels,
         n_train=facts["n_train"],
         n_val=facts["n_val"],
@@ -107,6 +111,7 @@ def predict(
     *,
     top_k: int = 3,
     min_confidence: float = 0.0,
+    views: str | None = None,
     engine: str = "auto",
 ) -> tuple[list[Prediction], list[BadFile]]:
     """The likeliest classes of new images.
@@ -118,6 +123,7 @@ def predict(
         top_k: classes an image, at most as many as there are.
         min_confidence: the least probability of the likeliest class, 0 to 1, that is an answer;
             below it a prediction is unsure.
+        views: as for `evaluate`.
         engine: "auto", "keras" or "openvino".
 
     Returns:
@@ -141,15 +147,19 @@ def predict(
 
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     if len(given) == 1 and Path(given[0]).suffix.lower() in FORMATS:
+        if views is not None:
+            raise TltoolError(
+                f"--views {views} is for images; {given[0]} holds features of the run's own views."
+            )
         table, probabilities = _predict_features(loaded, Path(given[0]).expanduser())
         return [named(*row) for row in zip(table.files, probabilities, strict=True)], []
     files, bad = image_files(paths)
-    predictor = loaded.predictor(engine)
+    predictor = loaded.predictor(engine, views)
     names = [printable(str(file)) for file in files]
     predictions = []
     readers = [lambda f=file: _bytes_of(f) for file in files]
     with progress("predicting", len(files)) as advance:
-        for batch in canvas_batches(readers, loaded.canvas_size, views=loaded.n_views):
+        for batch in canvas_batches(readers, predictor.canvas_size, views=predictor.n_views):
             bad.extend(BadFile(names[row], why) for row, why in batch.unreadable.items())
             kept = [i for i, row in enumerate(batch.rows) if row not in batch.unreadable]
             if kept:
@@ -219,11 +229,11 @@ def _examples_to_score(
     return examples, warnings
 
 
-def _probabilities(predictor: Predictor, run: Run, examples: Sequence[Example]) -> np.ndarray:
+def _probabilities(predictor: Predictor, examples: Sequence[Example]) -> np.ndarray:
     readers = [lambda e=e: _bytes_of(e.path) for e in examples]
     parts = []
     with progress("predicting", len(examples)) as advance:
-        for batch in canvas_batches(readers, run.canvas_size, views=run.n_views):
+        for batch in canvas_batches(readers, predictor.canvas_size, views=predictor.n_views):
             batch.refuse_unreadable(examples)
             parts.append(predictor(batch.pixels))
             advance(len(batch.rows))

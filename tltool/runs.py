@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tltool._files import atomic_path, cache_folder, sha256_of, write_atomically
+from tltool._files import atomic_path, sha256_of, write_atomically
 from tltool._keras import import_keras
+from tltool._presets import views_for
 from tltool._validation import TltoolError, nearest, storage_error
-from tltool.features import Engine, Space, choose_engine, make_engine
-from tltool.linear.linear_head import HIDDEN, LinearHead
+from tltool.features import Space, choose_engine
+from tltool.linear.linear_head import LinearHead
 from tltool.linear.transforms import apply_of_one_image
+from tltool.predictor import Predictor, head_of
 
 if TYPE_CHECKING:
     import keras
@@ -36,7 +38,6 @@ _HELD_OUT = "held_out.csv"
 _DATASET = "dataset.csv"
 _REPORT = "report.html"
 _HISTORY = "history.csv"
-_HEAD = "predictions"
 
 
 class RunWriter:
@@ -262,6 +263,8 @@ class Run:
                 int(self.facts["canvas"]["width"]),
             )
             self.n_views = int(self.facts["canvas"].get("views", 1))
+            height, width = self.facts.get("input_size", self.canvas_size)
+            self.input_size = (int(height), int(width))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TltoolError(
                 f"{self.folder} is a damaged run ({error}); copy it again from where it was made."
@@ -286,13 +289,24 @@ class Run:
                 f"{path} cannot be loaded ({reason}); copy it again from where it was made."
             ) from error
 
-    def predictor(self, engine: str = "auto") -> Predictor:
+    def predictor(self, engine: str = "auto", views: str | None = None) -> Predictor:
         """The model, ready to run.
 
         Args:
             engine: "auto", "keras" or "openvino".
+            views: pictures of an image whose probabilities are averaged: "1", "2", "10", "12", or
+                "auto" by the size of the input; None for what the model itself makes of an image.
+
+        Raises:
+            TltoolError: there are no such views, or they are random.
         """
-        return Predictor(self, choose_engine(engine), fall_back=engine == "auto")
+        shown = None if views is None else views_for(views, self.input_size)
+        if shown is not None and shown.random:
+            raise TltoolError(
+                f"--views {views} draws views at random, which is for training; predictions take "
+                f"others, such as --views {shown.predict}."
+            )
+        return Predictor(self, choose_engine(engine), shown, fall_back=engine == "auto")
 
     @cached_property
     def key(self) -> str:
@@ -305,20 +319,12 @@ class Run:
         weights = {space.weights for space in self.spaces.values()}
         return bool(weights) and weights != {self.facts["settings"]["weights"]}
 
-    def head(self, model: Callable[[], keras.Model] | None = None) -> tuple[LinearHead, ...]:
+    def head(self) -> tuple[LinearHead, ...]:
         """The fully connected layers on the features, rectifiers between them; often one.
 
         It is kept in the cache folder, so that from the second time on Keras is not loaded.
-
-        Args:
-            model: gives the model, where somebody has it already.
         """
-        kept = cache_folder() / "heads" / f"{self.key}.safetensors"
-        layers = _read_head(kept)
-        if not layers:
-            layers = _head_of((model or self.model)())
-            _keep_head(layers, kept)
-        return layers
+        return head_of(self)
 
     @property
     def spaces(self) -> dict[str, Space]:
@@ -382,78 +388,6 @@ class Run:
     def splits(self) -> dict[str, str]:
         """Split by hexadecimal SHA-256 of every image of the run; empty if it was not kept."""
         return {row["sha256"]: row["split"] for row in self.images() if "sha256" in row}
-
-
-class Predictor:
-    """A run's model on an engine.
-
-    The network runs on the engine and in the run's precision; the last layer always in float32,
-    as it did when the run was evaluated. The network compiled for OpenVINO and the last layer are
-    kept in the cache folder, so from the second time on neither Keras nor TensorFlow is loaded.
-
-    Args:
-        run: a finished one.
-        engine: "keras" or "openvino".
-        fall_back: take Keras where OpenVINO cannot run the model.
-    """
-
-    def __init__(self, run: Run, engine: str, *, fall_back: bool = False) -> None:
-        self._run = run
-        self._head = run.head(lambda: self._model)[-1]
-        self._engine: Engine = make_engine(
-            engine, run.key, self._feature_model, run.precision, fall_back=fall_back
-        )
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Probabilities `(n, k)`, float32, of canvases `(n, height, width, 3)`, uint8."""
-        return self._head.predict_proba(self.features(pixels))
-
-    def features(self, pixels: np.ndarray) -> np.ndarray:
-        """What the last layer is given, `(n, d)`, float32, of canvases."""
-        return self._engine(pixels)
-
-    @cached_property
-    def _model(self) -> keras.Model:
-        return self._run.model()
-
-    def _feature_model(self) -> keras.Model:
-        keras = import_keras()
-        last = self._model.get_layer(_HEAD)
-        return keras.Model(self._model.input, last.input)
-
-
-def _head_of(model: keras.Model) -> tuple[LinearHead, ...]:
-    names = [layer.name for layer in model.layers if layer.name.startswith(HIDDEN)]
-    found = [model.get_layer(name).get_weights() for name in (*names, _HEAD)]
-    return tuple(LinearHead(np.asarray(kernel), np.asarray(bias)) for kernel, bias in found)
-
-
-def _read_head(path: Path) -> tuple[LinearHead, ...]:
-    """The layers kept from an earlier use; none if there are none that can be read."""
-    if not path.is_file():
-        return ()
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        arrays = load_file(path)
-        count = len(arrays) // 2
-        return tuple(LinearHead(arrays[f"kernel{i}"], arrays[f"bias{i}"]) for i in range(count))
-    except (OSError, KeyError, SafetensorError):
-        return ()
-
-
-def _keep_head(layers: Sequence[LinearHead], path: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            kernels = {f"kernel{i}": layer.kernel for i, layer in enumerate(layers)}
-            save_file(kernels | {f"bias{i}": x.bias for i, x in enumerate(layers)}, temporary)
-    except (OSError, SafetensorError):  # a full or read-only cache costs time, nothing else
-        return
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:

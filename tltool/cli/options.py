@@ -23,6 +23,7 @@ __all__ = [
     "SplitColumn",
     "StoreOption",
     "Tap",
+    "TestViews",
     "ViewsOption",
     "Weights",
 ]
@@ -82,6 +83,14 @@ Tap = Annotated[
         "or several: avg+max), such as "
         "stage3:max,avgpool, or last3:avg+max for the last three blocks; tltool backbones NAME "
         "lists them. Default: the backbone's own.",
+    ),
+]
+TestViews = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Pictures of an image whose probabilities are averaged: 1, 2, 10, 12, or auto by the "
+        "size of the input. Default: what the run itself makes of an image.",
     ),
 ]
 ViewsOption = Annotated[

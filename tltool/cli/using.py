@@ -24,6 +24,7 @@ from tltool.cli.options import (
     SplitColumn,
     StoreOption,
     Tap,
+    TestViews,
     ViewsOption,
     Weights,
 )
@@ -50,6 +51,7 @@ def predict(
         float,
         typer.Option(metavar="P", help="Answer unsure where the likeliest class is less probable."),
     ] = 0.0,
+    views: TestViews = None,
     format: Annotated[
         Literal["table", "csv", "json"], typer.Option(help="How to print.")
     ] = "table",
@@ -66,7 +68,7 @@ def predict(
     from tltool.inference import predict as predict_images
 
     predictions, bad = predict_images(
-        run, paths, top_k=top_k, min_confidence=min_confidence, engine=engine
+        run, paths, top_k=top_k, min_confidence=min_confidence, views=views, engine=engine
     )
     if json or format == "json":
         print_json(
@@ -94,6 +96,7 @@ def evaluate(
         Literal["all", "train", "val", "test"] | None,
         typer.Option(help="Images to score; default: test where DATA has splits, else all."),
     ] = None,
+    views: TestViews = None,
     engine: EngineOption = "auto",
     store: StoreOption = None,
     bad_images: BadImagesOption = "skip",
@@ -111,6 +114,7 @@ def evaluate(
         run,
         data,
         split=split,
+        views=views,
         engine=engine,
         store=store,
         bad_images=bad_images,
