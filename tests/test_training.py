@@ -12,6 +12,7 @@ import pytest
 from tltool import TltoolError
 from tltool._keras import RANDOM_STATE
 from tltool._presets import augmentation, augmentation_names
+from tltool.linear.linear_head import softmax
 from tltool.linear.transforms import standardisation
 from tltool.strategies.network_head import folded, head_network
 from tltool.training import (
@@ -25,7 +26,7 @@ from tltool.training import (
 )
 from tltool.training.augmentation import BatchAugmentation, check_augmentations
 from tltool.training.batches import ahead
-from tltool.training.tensorboard import write_tensorboard
+from tltool.training.tensorboard import TensorBoardLog
 from tltool.training.trainer import NotFiniteError
 
 K = 3
@@ -332,9 +333,9 @@ def test_a_folded_head_gives_the_network_s_probabilities(batch_norm):
     train(made, given, None, plan)
     scores = made.scores([inputs]) / 1.7
     expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-    head = folded(made.network, step, 1.7)
+    head = folded(made.network, step).scaled(np.full(K, 1 / 1.7), np.zeros(K))
     assert len(head.layers) == 3
-    np.testing.assert_allclose(head.predict_proba(raw), expected, atol=1e-5)
+    np.testing.assert_allclose(softmax(head.scores(raw)), expected, atol=1e-5)
     source = keras.Input((8,))
     model = head.on(keras.Model(source, keras.layers.Identity()(source)))
     assert model.layers[-1].name == "predictions"
@@ -432,13 +433,37 @@ def test_batches_are_made_ahead_in_their_order():
     assert threading.active_count() <= threads
 
 
+def test_who_listens_hears_of_every_epoch(tmp_path):
+    """Of all there were so far; of those before an interruption at once."""
+    heard = []
+    plan = TrainingPlan(epochs=3)
+    kept = Checkpoints(tmp_path / "kept.safetensors", "one")
+
+    def listen(history):
+        heard.append([row["epoch"] for row in history])
+        if len(heard) == 3:
+            raise KeyboardInterrupt
+
+    given = {"checkpoints": kept, "told": listen}
+    with pytest.raises(KeyboardInterrupt):
+        train(trainer(plan), batches(plan), validation(), plan, **given)
+    train(trainer(plan), batches(plan), validation(), plan, **given)
+    assert heard == [[1], [1, 2], [1, 2, 3], [1, 2], [1, 2, 3]]
+
+
 def test_tensorboard_finds_every_figure(tmp_path):
     import tensorflow as tf
     from tensorflow.core.util import event_pb2
 
     plan = TrainingPlan(epochs=2)
     history = train(trainer(plan), batches(plan), validation(), plan, judge_start=True)
-    write_tensorboard(tmp_path, [vars(epoch) for epoch in history.epochs])
+    rows = [vars(epoch) for epoch in history.epochs]
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "events.of-a-killed-process").write_bytes(b"half a rec")
+    log = TensorBoardLog(tmp_path)
+    log.tell(rows[:2])
+    assert len(list((tmp_path / "train").iterdir())) == 1  # it can be looked at meanwhile
+    log.tell(rows)
     found = {}
     for file in tmp_path.rglob("events*"):
         for record in tf.data.TFRecordDataset(str(file)):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -36,8 +35,8 @@ from tltool.results import RunResult
 from tltool.runs import RunWriter
 from tltool.settings import AUTO, AdaptSettings
 from tltool.strategies import FittedClassifier
-from tltool.training import Checkpoints
-from tltool.training.tensorboard import write_tensorboard
+from tltool.training import Checkpoints, TrainingRecord
+from tltool.training.tensorboard import TensorBoardLog
 
 __all__ = ["adapt", "check", "resume"]
 
@@ -200,7 +199,8 @@ def _adapted(
         with clock.phase("extract"):
             strategy.extract(source, dataset)
         with clock.phase("fit"):
-            fitted = strategy.fit(source, dataset, seed=chosen.seed, folder=writer.folder)
+            record = _record(writer, tensorboard=chosen.tensorboard)
+            fitted = strategy.fit(source, dataset, seed=chosen.seed, record=record)
             warnings.extend(fitted.notes)
         with clock.phase("evaluate"):
             fitted.features_from(source).extract(dataset.examples)
@@ -278,6 +278,18 @@ def _begun(place: _Place, settings: AdaptSettings) -> dict[str, Any]:
         "store": None if place.store is None else str(Path(place.store).expanduser().resolve()),
         "settings": given,
     }
+
+
+def _record(writer: RunWriter, *, tensorboard: bool) -> TrainingRecord:
+    """Where a training is kept; `history.csv` grows with it, and what TensorBoard reads."""
+    board = TensorBoardLog(writer.folder / "tensorboard") if tensorboard else None
+
+    def told(history: Sequence[Mapping[str, Any]]) -> None:
+        writer.write_history(history)
+        if board is not None:
+            board.tell(history)
+
+    return TrainingRecord(writer.folder, told)
 
 
 def _absolute(data: str | Path) -> str:
@@ -391,10 +403,6 @@ def _write_run(writer: RunWriter, outcome: Outcome) -> None:
         )
     writer.write_model(outcome.fitted.build_model(outcome.source))
     writer.write_history(outcome.fitted.history)
-    if outcome.settings.tensorboard and outcome.fitted.history:
-        logs = writer.folder / "tensorboard"
-        shutil.rmtree(logs, ignore_errors=True)
-        write_tensorboard(logs, outcome.fitted.history)
     writer.update(
         outcome.result.as_json()
         | {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from tltool._validation import check_option
@@ -16,7 +14,7 @@ from tltool.strategies.lesson import Lesson
 from tltool.strategies.network_training import NetworkTraining
 from tltool.strategies.off_the_shelf import OffTheShelf
 from tltool.strategies.strategy import FittedClassifier
-from tltool.training import TrainingPlan
+from tltool.training import TrainingPlan, TrainingRecord
 
 __all__ = ["FineTune"]
 
@@ -75,7 +73,7 @@ class FineTune:
         *,
         seed: int,
         weights: np.ndarray | None = None,
-        folder: Path | None = None,
+        record: TrainingRecord | None = None,
     ) -> FittedClassifier:
         """See `Strategy.fit`."""
         lesson = Lesson.of(dataset, weights, self.plan, seed)
@@ -84,7 +82,7 @@ class FineTune:
         linear = OffTheShelf(self.classifier, chains=_START_CHAINS)
         started = linear.fit(source, lesson.to_fit, seed=seed, weights=lesson.fitting_weights)
         training = NetworkTraining(source, lesson, cut, self.cache, pretrained=True)
-        history = training.run(started.classifier, folder, self.budget)
+        history = training.run(started.classifier, record, self.budget)
         return training.fit(history, started.in_words, OffTheShelf(self.classifier))
 
     def _cut(self, source: FeatureSource, lesson: Lesson) -> Boundary:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from tltool._keras import import_keras
@@ -14,7 +12,7 @@ from tltool.linear import Classifier, LinearHead
 from tltool.strategies.lesson import Lesson
 from tltool.strategies.network_training import NetworkTraining
 from tltool.strategies.strategy import FittedClassifier
-from tltool.training import TrainingPlan
+from tltool.training import TrainingPlan, TrainingRecord
 
 __all__ = ["FromScratch"]
 
@@ -45,7 +43,7 @@ class FromScratch:
         *,
         seed: int,
         weights: np.ndarray | None = None,
-        folder: Path | None = None,
+        record: TrainingRecord | None = None,
     ) -> FittedClassifier:
         """See `Strategy.fit`."""
         lesson = Lesson.of(dataset, weights, self.plan, seed)
@@ -56,4 +54,4 @@ class FromScratch:
         start = Classifier((), None, LinearHead.of(kernel, np.zeros(len(dataset.labels))))
         cut = boundary(source.backbone.preset, source.backbone.input_size, "all")
         training = NetworkTraining(source, lesson, cut, "off", pretrained=False)
-        return training.fit(training.run(start, folder, self.budget), "random weights")
+        return training.fit(training.run(start, record, self.budget), "random weights")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from tltool.strategies.examples import constant_features
 from tltool.strategies.lesson import Lesson, source_facts, training_in_words
 from tltool.strategies.network_head import folded, head_network
 from tltool.strategies.strategy import FeatureFit, FittedClassifier
-from tltool.training import HeldPictures, Trainer, TrainingPlan
+from tltool.training import HeldPictures, Trainer, TrainingPlan, TrainingRecord
 
 __all__ = ["FrozenHead"]
 
@@ -59,7 +58,7 @@ class FrozenHead:
         *,
         seed: int,
         weights: np.ndarray | None = None,
-        folder: Path | None = None,
+        record: TrainingRecord | None = None,
     ) -> FittedClassifier:
         """See `Strategy.fit`."""
         lesson = Lesson.of(dataset, weights, self.plan, seed)
@@ -83,7 +82,7 @@ class FrozenHead:
             lesson.batches(HeldPictures(shown)),
             validation,
             source_facts(predicting),
-            folder=folder,
+            record=record,
             budget=self.budget,
         )
         scores = validation.scores(trainer) if validation else np.empty((0, 0))

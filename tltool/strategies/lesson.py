@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,11 @@ from tltool.linear.calibration import Calibration, choose_calibration
 from tltool.strategies.examples import split_off, weighty
 from tltool.training import (
     Batches,
-    Checkpoints,
     History,
     Pictures,
     Trainer,
     TrainingPlan,
+    TrainingRecord,
     Validation,
     train,
 )
@@ -132,29 +131,29 @@ class Lesson:
         validation: Validation | None,
         facts: Iterable[object],
         *,
-        folder: Path | None,
+        record: TrainingRecord | None,
         budget: float | None,
         judge_start: bool = False,
     ) -> History:
-        """Train, and go on from what is kept in a folder.
+        """Train, and go on from what is kept.
 
         Args:
             trainer: with the network.
             batches: what it learns from.
             validation: what says when to stop.
             facts: what else the outcome follows from.
-            folder: of the run; None to keep nothing.
+            record: where it is kept and told; None for nowhere.
             budget: seconds after which training ends; None for no limit.
             judge_start: see `train`.
         """
-        kept = None if folder is None else Checkpoints.of_run(folder, self._key(facts))
         return train(
             trainer,
             batches,
             validation,
             batches.plan,
             judge_start=judge_start,
-            checkpoints=kept,
+            checkpoints=None if record is None else record.checkpoints(self._key(facts)),
+            told=None if record is None else record.told,
             budget=budget,
         )
 

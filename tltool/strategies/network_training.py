@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from tltool.strategies.lesson import Lesson, source_facts
 from tltool.strategies.off_the_shelf import OffTheShelf
 from tltool.strategies.precision import choose_precision
 from tltool.strategies.tuning import TunedFit, TunedNetwork
-from tltool.training import Batches, History, Pictures, Trainer, TrainingPlan
+from tltool.training import Batches, History, Pictures, Trainer, TrainingPlan, TrainingRecord
 from tltool.training.learning_rate import range_test, rate_factor
 
 __all__ = ["NetworkTraining"]
@@ -62,12 +61,14 @@ class NetworkTraining:
         )
         self.plan = replace(plan, views=self._held.views)
 
-    def run(self, start: Classifier, folder: Path | None, budget: float | None) -> History:
+    def run(
+        self, start: Classifier, record: TrainingRecord | None, budget: float | None
+    ) -> History:
         """Train from a head on; the network is left with the weights of the best epoch.
 
         Args:
             start: the head that it begins with.
-            folder: of the run; None to keep nothing.
+            record: where it is kept and told; None for nowhere.
             budget: seconds after which it ends; None for no limit.
         """
         lesson, stored = self._lesson, self._held.used
@@ -86,7 +87,7 @@ class NetworkTraining:
             replace(batches, plan=self.plan),
             lesson.validation(judged, _JUDGED),
             (*source_facts(self._source), self._cut.unfrozen, stored),
-            folder=folder,
+            record=record,
             budget=budget,
             judge_start=self._pretrained,
         )

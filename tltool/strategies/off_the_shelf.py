@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from tltool.metrics import wilson_interval
 from tltool.strategies.examples import constant_features, weighty
 from tltool.strategies.folds import stratified_folds
 from tltool.strategies.strategy import FeatureFit
+from tltool.training import TrainingRecord
 
 __all__ = ["CHAINS", "CLASSIFIER_OPTIONS", "PENALTIES", "OffTheShelf"]
 
@@ -100,7 +100,7 @@ class OffTheShelf:
         *,
         seed: int,
         weights: np.ndarray | None = None,
-        folder: Path | None = None,
+        record: TrainingRecord | None = None,
     ) -> LinearFit:
         """See `Strategy.fit`."""
         examples, weights = weighty(dataset.of("train", "val"), weights)

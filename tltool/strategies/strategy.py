@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
@@ -14,6 +13,7 @@ from tltool.data import Dataset, Example
 from tltool.features import FeatureSource
 from tltool.linear.calibration import Calibration
 from tltool.linear.linear_head import softmax
+from tltool.training import TrainingRecord
 
 if TYPE_CHECKING:
     import keras
@@ -157,7 +157,7 @@ class Strategy(Protocol):
         *,
         seed: int,
         weights: np.ndarray | None = None,
-        folder: Path | None = None,
+        record: TrainingRecord | None = None,
     ) -> FittedClassifier:
         """Adapt to the train and val splits of a dataset; its test split is not looked at.
 
@@ -167,5 +167,5 @@ class Strategy(Protocol):
             seed: of all that is drawn.
             weights: of the train and val images, in their order, at least 0; their scale does
                 not matter. None for one each.
-            folder: where a training is kept, to go on from there; None to keep nothing.
+            record: where a training is kept, to go on from there, and told; None for nowhere.
         """

@@ -4,6 +4,7 @@ from tltool.training.batches import Batches, HeldPictures, Pictures
 from tltool.training.checkpoints import Checkpoints
 from tltool.training.loop import History, Validation, train
 from tltool.training.plan import TrainingPlan
+from tltool.training.record import TrainingRecord
 from tltool.training.trainer import Trainer
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Pictures",
     "Trainer",
     "TrainingPlan",
+    "TrainingRecord",
     "Validation",
     "train",
 ]

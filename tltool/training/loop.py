@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -105,6 +106,7 @@ def train(
     *,
     judge_start: bool = False,
     checkpoints: Checkpoints | None = None,
+    told: Callable[[Sequence[Mapping[str, Any]]], None] | None = None,
     budget: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> History:
@@ -120,6 +122,7 @@ def train(
         judge_start: whether the weights that it begins with are good for something: the history
             begins with them, then, and they stay where no epoch can be finished.
         checkpoints: where each finished epoch is kept; it goes on from there.
+        told: is given all epochs so far once one is finished, and where it goes on.
         budget: seconds after which it ends, over all its parts; None for no limit.
         clock: tells the time in seconds.
 
@@ -139,6 +142,7 @@ def train(
         }
         trainer.restore({n: v for n, v in arrays.items() if not n.startswith(_BEST)})
         _log.info("goes on after epoch %d", len(found))
+        _tell(told, found)
     began = clock() - spent
     steps = batches.steps * plan.epochs
     with repeatable(), progress("training", steps, talks=True) as advance:
@@ -192,6 +196,7 @@ def train(
                 best, best_weights = done, trainer.weights()
             advance(0, _in_words(found[-1]))
             stopped = stopped or _reason_to_stop(found, best, plan)
+            _tell(told, found)
             if checkpoints:
                 checkpoints.keep(
                     trainer.state() | {_BEST + name: v for name, v in best_weights.items()},
@@ -203,6 +208,11 @@ def train(
                 )
     trainer.restore(best_weights)
     return History(tuple(found), best, stopped, bool(_reason_to_stop(found, best, plan)))
+
+
+def _tell(told: Callable[[Sequence[Mapping[str, Any]]], None] | None, found: list[Epoch]) -> None:
+    if told is not None:
+        told([asdict(epoch) for epoch in found])
 
 
 def _in_words(epoch: Epoch) -> str:
