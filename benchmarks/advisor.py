@@ -2,6 +2,7 @@
 
     TLTOOL_WEIGHTS=FOLDER python benchmarks/advisor.py run --caltech 101_ObjectCategories \\
         --cifar cifar10_jpeg --bccd BCCD --work FOLDER
+    python benchmarks/advisor.py measure ... (as for run)
     python benchmarks/advisor.py fit [--write] [--figure docs/advisor.png]
     python benchmarks/advisor.py time DATA
 
@@ -11,6 +12,9 @@ for each fit in `advisor.csv`; it goes on where it stopped. Sets: Caltech-101 an
 seen: half of each class to train on, half to test), scikit-learn's digits, blood cells (crops of
 BCCD by box), and the coarse subset and CIFAR-10 inverted, blurred and as edges. All strategies see
 one view of an image in predictions.
+
+`measure` measures the evidence of every row again, where the advisor has come to look at more; the
+networks are not adapted again.
 
 `fit` fits the gains of the strategies, leaving one base set out at a time with its distortions;
 prints the regrets of the advice and of the bare table, how often the intervals for twice the data
@@ -37,6 +41,7 @@ import numpy as np
 from advisor_fit import fit
 from PIL import Image, ImageFilter, ImageOps
 
+from tltool._files import atomic_path
 from tltool._presets import advisor_rules
 from tltool.advisor import Evidence, boundary_of
 from tltool.data import Dataset, Example, check_listing, read_listing
@@ -51,6 +56,7 @@ BACKBONES = ("mobilenet-0.25", "cifar-resnet20")
 RANKED = "cifar-resnet56"
 STRATEGIES = ("off-the-shelf", "frozen-head", "fine-tune")
 SIZES = (5, 20, 100)
+FITTED = ("fitted_on", "tested_on", "accuracy", "mean_class_accuracy", "log_loss", "seconds")
 TWICE = "off-the-shelf, twice the images"
 
 # Folders of Caltech-101 that make a kind.
@@ -88,13 +94,14 @@ class Pool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    running = commands.add_parser("run")
-    for name in ("caltech", "cifar", "bccd", "work"):
-        running.add_argument(f"--{name}", type=Path, required=True)
-    running.add_argument("--seeds", type=int, default=2)
-    running.add_argument("--weights", type=Path, help=f"of {RANKED}, which is left out without")
-    running.add_argument("--sets", help="names with commas; default: all")
-    running.add_argument("--out", type=Path, default=RESULTS)
+    for command in ("run", "measure"):
+        running = commands.add_parser(command)
+        for name in ("caltech", "cifar", "bccd", "work"):
+            running.add_argument(f"--{name}", type=Path, required=True)
+        running.add_argument("--seeds", type=int, default=2)
+        running.add_argument("--weights", type=Path, help=f"of {RANKED}, which is left out without")
+        running.add_argument("--sets", help="names with commas; default: all")
+        running.add_argument("--out", type=Path, default=RESULTS)
     fitting = commands.add_parser("fit")
     fitting.add_argument("--results", type=Path, default=RESULTS)
     fitting.add_argument("--write", action="store_true")
@@ -108,6 +115,8 @@ def main() -> None:
         time_advice(options)
     elif options.command == "fit":
         fit(options.results, write=options.write, figure=options.figure)
+    elif options.command == "measure":
+        measure(options)
     else:
         run(options)
 
@@ -125,6 +134,35 @@ def run(options) -> None:
                     images = usable(pool, options.work, store)
                     draw = (pool, images, pool.sizes[place], seed)
                     run_cell(options.out, known, store, *draw, options.weights)
+
+
+def measure(options) -> None:
+    """Every row with the evidence as it is measured today."""
+    with options.out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    known: dict[tuple[str, ...], dict] = {}
+    changed = []
+    with FeatureStore(options.work / "store") as store:
+        images = {}
+        named = {pool.name: pool for pool in pools(options)}
+        for row in rows:
+            pool, place = named[row["set"]], key_of(row)[:4]
+            if place not in known:
+                if pool.name not in images:
+                    images[pool.name] = usable(pool, options.work, store)
+                per_class, seed = int(row["per_class"]), int(row["seed"])
+                part = drawn(images[pool.name], pool, per_class, seed)
+                settings = candidates(options.weights)[row["backbone"]]
+                known[place] = columns(
+                    evidence_of(settings, store, part, seed), pool, per_class, seed
+                )
+                print(*place, flush=True)
+            fitted = {name: row[name] for name in ("strategy", *FITTED)}
+            changed.append(known[place] | fitted)
+    with atomic_path(options.out) as temporary:
+        temporary.unlink()
+        for row in changed:
+            write_row(temporary, row)
 
 
 def time_advice(options) -> None:
@@ -167,10 +205,7 @@ def run_cell(
     out: Path, known, store, pool: Pool, images: Dataset, per_class: int, seed: int, weights
 ):
     """All fits to one draw of a set."""
-    backbones = {name: AdaptSettings(backbone=name) for name in BACKBONES}
-    if weights is not None:
-        backbones[RANKED] = AdaptSettings(backbone=RANKED, weights=str(weights))
-    for backbone, settings in backbones.items():
+    for backbone, settings in candidates(weights).items():
         wanted = [*STRATEGIES, TWICE]
         if backbone == BACKBONES[-1]:  # its own network does not depend on the backbone
             wanted.append("from-scratch")
@@ -184,8 +219,7 @@ def run_cell(
         if not lacking:
             continue
         part = drawn(images, pool, per_class, seed)
-        source = replace(settings, strategy="off-the-shelf").make_source(store)
-        evidence = measure_evidence(source, part, seed=seed)
+        evidence = evidence_of(settings, store, part, seed)
         boundary = boundary_of(evidence, advisor_rules())
         for strategy in lacking:
             shown = drawn(images, pool, 2 * per_class, seed) if strategy == TWICE else part
@@ -199,6 +233,19 @@ def run_cell(
             )
             keras.backend.clear_session()
             gc.collect()
+
+
+def candidates(weights: Path | None) -> dict[str, AdaptSettings]:
+    """The networks, by name."""
+    found = {name: AdaptSettings(backbone=name) for name in BACKBONES}
+    if weights is not None:
+        found[RANKED] = AdaptSettings(backbone=RANKED, weights=str(weights))
+    return found
+
+
+def evidence_of(settings: AdaptSettings, store: FeatureStore, part: Dataset, seed: int) -> Evidence:
+    source = replace(settings, strategy="off-the-shelf").make_source(store)
+    return measure_evidence(source, part, seed=seed)
 
 
 def write_row(out: Path, row: dict) -> None:
@@ -230,7 +277,7 @@ def drawn(images: Dataset, pool: Pool, per_class: int, seed: int) -> Dataset:
 
 def columns(found: Evidence, pool: Pool, per_class: int, seed: int) -> dict:
     """What the advisor is given, as columns; of the learning curve what it is not widened by."""
-    own, distance = found.probe, found.similarity.distance
+    own, distance, pixels = found.probe, found.similarity.distance, found.pixels
     train = found.size.images
     twice = None if found.curve is None else replace(found.curve, widening=1.0).accuracy(2 * train)
     now = None if found.curve is None else found.curve.accuracy(train)
@@ -255,6 +302,10 @@ def columns(found: Evidence, pool: Pool, per_class: int, seed: int) -> dict:
         "h_score": own.h_score,
         "leep": "" if own.leep is None else own.leep,
         "nce": "" if own.nce is None else own.nce,
+        "pixels": pixels.accuracy.value,
+        "pixels_low": pixels.accuracy.low,
+        "pixels_high": pixels.accuracy.high,
+        "pixels_neighbours": pixels.neighbours,
         "curve": "" if now is None else now.value,
         "twice": "" if twice is None else twice.value,
         "twice_low": "" if twice is None else twice.low,

@@ -23,6 +23,7 @@ from tltool.advisor import (
     predictors,
     probe_spreads,
     table_strategy,
+    told_by,
     with_more,
 )
 from tltool.learning_curve import widened
@@ -36,7 +37,7 @@ TWICE = "off-the-shelf, twice the images"
 # What acts like "collect more data" today.
 MEANWHILE = "off-the-shelf"
 # Of the squared coefficients: a gain is near the mean one unless the grid says otherwise.
-RIDGE = 1.0
+RIDGE = 3.0
 LEVEL = 0.9
 
 
@@ -104,8 +105,11 @@ def fit(results: Path, *, write: bool, figure: Path | None) -> None:
         spreads = {
             name: math.sqrt(np.mean(np.square([o for o, _ in residuals[name]]))) for name in order
         }
-        noise = np.mean([own_spread(cell.evidence) ** 2 for cell in whole])
-        spreads = {name: math.sqrt(max(s**2 - noise, 0.01**2)) for name, s in spreads.items()}
+        noise = {
+            name: np.mean([own_spread(cell.evidence, name, rules) ** 2 for cell in whole])
+            for name in order
+        }
+        spreads = {n: math.sqrt(max(s**2 - noise[n], 0.01**2)) for n, s in spreads.items()}
         final = replace(final, spreads=spreads, curve_widening=factor)
         write_preset(final, costs(whole, order))
 
@@ -185,6 +189,8 @@ def evidence_of(row: dict[str, str]) -> Evidence:
     distance = Interval(number["distance"], number["distance_low"], number["distance_high"])
     probe = Interval(number["probe"], number["probe_low"], number["probe_high"])
     tap = TapEvidence("own", probe, number["neighbours"], number["log_evidence"], number["h_score"])
+    told = Interval(number["pixels"], number["pixels_low"], number["pixels_high"])
+    pixels = TapEvidence("pixels", told, number["pixels_neighbours"], 0.0, 0.0)
     return Evidence(
         row["backbone"],
         Size(*(int(row[k]) for k in ("images", "classes", "smallest_class", "effective"))),
@@ -194,6 +200,7 @@ def evidence_of(row: dict[str, str]) -> Evidence:
         number["forward"],
         number["scratch_forward"],
         number["multiply_adds"],
+        pixels=pixels,
     )
 
 
@@ -213,8 +220,8 @@ def fitted_rules(rules: AdvisorRules, cells: Sequence[Cell]) -> AdvisorRules:
     """Gains by ridge regression; every set weighs the same."""
     if not cells:
         raise SystemExit("Give results of two base sets at least: one is left out at a time.")
-    names = list(predictors(cells[0].evidence, MEANWHILE))
-    x = np.array([[predictors(c.evidence, MEANWHILE)[name] for name in names] for c in cells])
+    names = list(predictors(cells[0].evidence))
+    x = np.array([list(predictors(c.evidence).values()) for c in cells])
     sets = [cell.draw[0] for cell in cells]
     weights = np.array([1 / sets.count(name) for name in sets])
     weights *= len(cells) / weights.sum()
@@ -223,18 +230,22 @@ def fitted_rules(rules: AdvisorRules, cells: Sequence[Cell]) -> AdvisorRules:
     gains, spreads = {}, {}
     for strategy in rules.order:
         y = np.array(
-            [logit(c.accuracy[strategy]) - logit(c.evidence.probe.accuracy.value) for c in cells]
+            [
+                logit(c.accuracy[strategy])
+                - logit(told_by(c.evidence, strategy, rules).accuracy.value)
+                for c in cells
+            ]
         )
         found = np.linalg.solve(x.T @ (weights[:, None] * x) + penalty, x.T @ (weights * y))
         gains[strategy] = dict(zip(names, found.tolist(), strict=True))
-        noise = np.mean([own_spread(cell.evidence) ** 2 for cell in cells])
+        noise = np.mean([own_spread(cell.evidence, strategy, rules) ** 2 for cell in cells])
         left = float(np.average((y - x @ found) ** 2, weights=weights)) - noise
         spreads[strategy] = math.sqrt(max(left, 0.01**2))
     return replace(rules, gains=gains, spreads=spreads)
 
 
-def own_spread(evidence: Evidence) -> float:
-    return float(np.mean(probe_spreads(evidence.probe.accuracy)))
+def own_spread(evidence: Evidence, strategy: str, rules: AdvisorRules) -> float:
+    return float(np.mean(probe_spreads(told_by(evidence, strategy, rules).accuracy)))
 
 
 def costs(cells: Sequence[Cell], order: Sequence[str]) -> dict[str, dict[str, float]]:

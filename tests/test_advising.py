@@ -17,7 +17,7 @@ from tltool.advising import settle
 from tltool.advisor import Lap
 from tltool.backbones import Backbone
 from tltool.cli import app
-from tltool.data import check_listing, read_listing, split_dataset
+from tltool.data import canvas, check_listing, read_listing, split_dataset
 from tltool.evidence import probed_taps
 from tltool.features import FeatureSource, FeatureStore
 from tltool.linear import Problem
@@ -75,6 +75,21 @@ def test_evidence_is_that_of_images_to_learn_from(data, store, advice):
     assert set(found.similarity.by_block) == {"stem", "stage1", "stage2", "stage3"}
     assert len(advice.reasons) == 3
     assert [t.tap for t in found.taps] == ["avgpool", "stage2", "stage1"]
+
+
+def test_pixels_are_told_without_a_network(data, store, advice):
+    """By the averages of 8x8 cells of what the network is given."""
+    with FeatureStore(store) as kept:
+        dataset = split(data, kept)
+    examples = dataset.of("train", "val")
+    cells = [
+        canvas(e.path.read_bytes(), (32, 32)).reshape(8, 4, 8, 4, 3).mean((1, 3)) for e in examples
+    ]
+    features = np.array(cells, np.float32).reshape(len(cells), -1)
+    problem = Problem(features, dataset.targets(examples), 3)
+    folds = [stratified_folds(examples, 5, seed) for seed in range(6)]
+    expected = probe(problem, folds, ("standardise",)).accuracy
+    assert advice.evidence.pixels.accuracy.value == pytest.approx(expected, abs=0.02)
 
 
 def test_leep_and_nce_are_of_the_classes_of_the_source(data, store, advice):

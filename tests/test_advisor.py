@@ -254,9 +254,24 @@ def test_backbones_by_what_their_features_are_worth():
     found = [
         evidence(backbone="a", taps=(tap(0.7),)),
         evidence(backbone="b", taps=(tap(0.9),)),
-        evidence(backbone="c", taps=(tap(0.9, log_evidence=0.9),)),
+        evidence(backbone="c", taps=(tap(0.8, log_evidence=0.9),)),
     ]
     assert [one.backbone for one in ranked(found)] == ["c", "b", "a"]
+
+
+def test_from_scratch_is_told_by_the_pixels():
+    """No network stands between: what it is worth does not depend on the backbone's features."""
+    for own in (0.3, 0.9):
+        given = evidence(taps=(tap(own),), pixels=tap(0.8, name="pixels"))
+        found = expected_accuracies(given, rules(from_scratch=0.5))
+        expected = 1 / (1 + math.exp(-(math.log(0.8 / 0.2) + 0.5)))
+        assert found["from-scratch"].value == pytest.approx(expected)
+        assert found["fine-tune"].value == pytest.approx(own)
+    without = expected_accuracies(evidence(taps=(tap(0.9),)), rules())
+    assert without["from-scratch"].value == pytest.approx(0.9)
+    advice = advise_on(evidence(taps=(tap(0.5),), pixels=tap(0.9, name="pixels")), rules=rules())
+    assert (advice.strategy, "tap" in advice.settings) == ("from-scratch", False)
+    assert advice.as_json()["pixels"]["tap"] == "pixels"
 
 
 def test_as_json():

@@ -232,7 +232,8 @@ def print_advice(advice: Advice) -> None:
             f"from ({needed.low:,.0f} to {most}); there are {size.of_each_class:.0f}."
         )
     headings = ("Accuracy", "95 % interval", "Neighbours", "LogME", "H-score", "LEEP", "NCE")
-    _print_columns(("Features", *headings), [(t.tap, *_scores(t)) for t in found.taps])
+    looked_at = (*found.taps, *([] if found.pixels is None else [found.pixels]))
+    _print_columns(("Features", *headings), [(t.tap, *_scores(t)) for t in looked_at])
     if advice.ranking:
         _print_columns(
             ("Backbone", *headings, "Distance", "ms an image"),

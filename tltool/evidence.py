@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -45,6 +46,9 @@ _CHAINS = (("standardise",), ("sqrt", "l2"))
 _SHARES = (0.125, 0.25, 0.5, 1.0)
 _FEWEST_OF_CLASS = 2
 
+# What a network is given, as averages over an 8x8 grid: what can be told without any network.
+_PIXELS = "preprocessing:grid8"
+
 # Images that the network is timed on, and how often.
 _TIMED = 16
 _TIMES = 3
@@ -81,7 +85,7 @@ def measure_evidence(source: FeatureSource, dataset: Dataset, *, seed: int) -> E
     backbone = source.backbone
     blocks = probed_taps(backbone)
     head = _head(source)
-    names = dict.fromkeys([*(tap.name for tap in backbone.taps), *blocks])
+    names = dict.fromkeys([*(tap.name for tap in backbone.taps), *blocks, _PIXELS])
     everything = (backbone if head is None else head).tapping(
         ",".join([*names, *(() if head is None else ("logits",))])
     )
@@ -98,13 +102,14 @@ def measure_evidence(source: FeatureSource, dataset: Dataset, *, seed: int) -> E
     chain = min(found, key=lambda one: float(found[one].losses[-1].mean()))
     name = ", ".join(tap.name for tap in backbone.taps)
     taps = [_tap_evidence(name, problem, found[chain], groups, told)]
-    for block in blocks:
-        other = backbone.tapping(block)
-        if other.parts == backbone.parts:
-            continue
-        features = source.of_backbone(other).features(examples)
+
+    def worth(tap: str, chain: tuple[str, ...], rounds: Sequence[np.ndarray]) -> TapEvidence:
+        features = source.of_backbone(backbone.tapping(tap)).features(examples)
         part = Problem(features.values, targets, classes, features.widths)
-        taps.append(_tap_evidence(block, part, probe(part, all_folds[:1], chain), groups, told))
+        return _tap_evidence(tap, part, probe(part, rounds, chain), groups, told)
+
+    others = [block for block in blocks if backbone.tapping(block).parts != backbone.parts]
+    taps += [worth(block, chain, all_folds[:1]) for block in others]
     return Evidence(
         backbone.preset.name,
         _size(examples, classes),
@@ -115,6 +120,7 @@ def measure_evidence(source: FeatureSource, dataset: Dataset, *, seed: int) -> E
         _seconds_an_image(source.of_backbone(Backbone(_scratch_backbone()))),
         _multiply_adds(backbone),
         views_for("auto", backbone.input_size).count,
+        replace(worth(_PIXELS, ("standardise",), all_folds), tap="pixels", leep=None, nce=None),
     )
 
 

@@ -13,12 +13,12 @@ from tltool._validation import TltoolError, check_option
 
 __all__ = ["POOLINGS", "check_pooling", "mirror_order", "pool", "width"]
 
-POOLINGS = ("avg", "max", "grid2", "grid3", "flatten")
-"""Averages, largest values, averages over each cell of a 2x2 or 3x3 grid, row by row, or all as
-they are. Source of the grids: Lazebnik, Schmid, Ponce, "Beyond Bags of Features: Spatial Pyramid
+POOLINGS = ("avg", "max", "grid2", "grid3", "grid8", "flatten")
+"""Averages, largest values, averages over each cell of a 2x2, 3x3 or 8x8 grid, row by row, or all
+as they are. Source of the grids: Lazebnik, Schmid, Ponce, "Beyond Bags of Features: Spatial Pyramid
 Matching", 2006; He et al., "Spatial Pyramid Pooling in Deep Convolutional Networks", 2014."""
 
-_GRIDS = {"grid2": 2, "grid3": 3}
+_GRIDS = {"grid2": 2, "grid3": 3, "grid8": 8}
 
 
 def check_pooling(wanted: str) -> tuple[str, ...]:
