@@ -18,7 +18,7 @@ LAYERS = (
     ("_presets",),
     ("data", "backbones"),
     ("features", "linear", "metrics", "similarity", "transferability"),
-    ("training", "domain", "learning_curve", "comparison"),
+    ("training", "domain", "learning_curve", "comparison", "combining"),
     ("advisor",),
     ("strategies", "evaluation", "doctor"),
     ("evidence",),

@@ -16,9 +16,10 @@ from tltool.backbones.twins import twin
 from tltool.data import check_listing, read_listing, split_dataset
 from tltool.features import DrawnPictures, FeatureSource, FeatureStore, StoredActivations
 from tltool.linear import Classifier, LinearHead
+from tltool.metrics import simplest_of_the_best
 from tltool.strategies import FineTune, FromScratch, OffTheShelf, precision
 from tltool.strategies.cutting import choose_cache
-from tltool.strategies.network_training import NetworkTraining, _simplest_of_the_best
+from tltool.strategies.network_training import NetworkTraining
 from tltool.strategies.precision import measure
 from tltool.strategies.tuning import TunedNetwork
 from tltool.training import Batches, HeldPictures, Trainer, TrainingPlan, Validation
@@ -342,7 +343,7 @@ def test_the_best_end_is_taken(photos, monkeypatch, best):
 )
 def test_the_simplest_end_that_nothing_tells_from_the_best(trained, expected):
     losses = {"the start": np.full(5, 0.3), "as trained": np.array(trained)}
-    assert _simplest_of_the_best(losses) == expected
+    assert simplest_of_the_best(losses) == expected
 
 
 def test_mixed_precision_is_measured_and_near(photos, tmp_path):

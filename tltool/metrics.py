@@ -6,7 +6,7 @@ the figure itself, rows of resampling counts give its bootstrap distribution in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ __all__ = [
     "mean_class_accuracy",
     "reliability",
     "resampling_counts",
+    "simplest_of_the_best",
     "wilson_interval",
 ]
 
@@ -202,6 +203,21 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
     half = _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
     scale = 1 + _Z**2 / n
     return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
+
+
+def simplest_of_the_best(losses: Mapping[str, np.ndarray]) -> str:
+    """Of ways to end, simplest first, the first that is not told apart from the best.
+
+    That is, whose losses of the same images are higher by one standard error at most. Source: the
+    rule of Breiman et al., "Classification and Regression Trees", 1984.
+    """
+    best = min(losses, key=lambda name: float(losses[name].mean()))
+    for name, found in losses.items():
+        apart = found - losses[best]
+        error = float(apart.std()) / np.sqrt(max(1, len(apart) - 1))
+        if float(apart.mean()) <= error:
+            return name
+    return best
 
 
 def resampling_counts(random: np.random.Generator, b: int, n: int) -> np.ndarray:

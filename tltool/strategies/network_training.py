@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -14,6 +13,7 @@ from tltool.domain import measured_distance
 from tltool.features import DrawnPictures, FeatureSource, StoredActivations
 from tltool.linear import Classifier
 from tltool.linear.calibration import calibrated_losses
+from tltool.metrics import simplest_of_the_best
 from tltool.strategies.cutting import choose_cache
 from tltool.strategies.lesson import Lesson, source_facts
 from tltool.strategies.off_the_shelf import OffTheShelf
@@ -126,7 +126,7 @@ class NetworkTraining:
                     apart = linear.fit(features, lesson.to_fit, seed=lesson.seed, weights=weights)
                     ends[name] = self._judged(features, apart.classifier)
             losses = {name: float(found.mean()) for name, (_, found) in ends.items()}
-            best = _simplest_of_the_best({name: ends[name][1] for name in reversed(ends)})
+            best = simplest_of_the_best({name: ends[name][1] for name in reversed(ends)})
             scores = ends[best][0]
             if linear is not None and best != "as trained":
                 features = tuned if best == "fitted on them" else source
@@ -187,18 +187,3 @@ class NetworkTraining:
         crossing = self._source.of_backbone(backbone.tapping(f"{cut.block}:flatten"))
         stored = StoredActivations(crossing.showing(shown), lesson.fitting, cut.shape)
         return stored, StoredActivations(crossing.showing(judged), lesson.judging, cut.shape)
-
-
-def _simplest_of_the_best(losses: Mapping[str, np.ndarray]) -> str:
-    """Of ways to end, simplest first, the first that is not told apart from the best.
-
-    That is, whose losses of the same images are higher by one standard error at most. Source: the
-    rule of Breiman et al., "Classification and Regression Trees", 1984.
-    """
-    best = min(losses, key=lambda name: float(losses[name].mean()))
-    for name, found in losses.items():
-        apart = found - losses[best]
-        error = float(apart.std()) / np.sqrt(max(1, len(apart) - 1))
-        if float(apart.mean()) <= error:
-            return name
-    return best

@@ -1,0 +1,267 @@
+"""Several classifiers' probabilities of the same images made into one, over plain arrays.
+
+Members are weighed by what they say of images that none of them was fitted on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tltool._validation import check_option
+from tltool.linear import Candidate, LinearHead, Problem, choose, fit_candidate
+from tltool.linear.linear_head import softmax
+from tltool.metrics import log_losses, simplest_of_the_best
+
+__all__ = ["METHODS", "Combination", "CombinationChoice", "choose_combination", "fit_combination"]
+
+_SMALLEST = 1e-7
+
+# Of weights: passes of expectation and maximisation, and as how many images each member counts
+# beforehand.
+_PASSES, _STILL = 2000, 1e-7
+_PRIOR = 1.0
+
+# Of greedy selection: rounds, bags of half of the members each, and how often one is added.
+_BAGS, _BAG_SHARE, _ADDED = 20, 0.5, 40
+
+# Of the choice of a method.
+_FOLDS = 5
+
+# Fewer images, or fewer for each member, tell nothing of weights.
+_FEWEST, _FEWEST_OF_MEMBER = 30, 5
+
+
+@dataclass(frozen=True)
+class Combination:
+    """How members' probabilities become one.
+
+    Args:
+        method: one of `METHODS`.
+        weights: of the members, `(m,)`, 1 together; of stacking, as they were asked equally.
+        head: of stacking, from the members' log probabilities side by side to scores.
+    """
+
+    method: str
+    weights: np.ndarray
+    head: LinearHead | None = None
+
+    def scores(self, probabilities: np.ndarray) -> np.ndarray:
+        """Scores `(n, k)` before the softmax, of probabilities `(m, n, k)`."""
+        if self.head is not None:
+            return self.head.scores(_side_by_side(probabilities))
+        if self.method == "geometric-mean":
+            return np.einsum("m,mnk->nk", self.weights, _logs(probabilities))
+        return _logs(np.einsum("m,mnk->nk", self.weights, probabilities))
+
+    def combine(self, probabilities: np.ndarray) -> np.ndarray:
+        """Probabilities `(n, k)`, of those of members `(m, n, k)`."""
+        return softmax(self.scores(probabilities))
+
+
+@dataclass(frozen=True)
+class CombinationChoice:
+    """Which method was taken, and by which figures.
+
+    Args:
+        chosen: fitted on all images.
+        table: of each method accuracy and log loss, cross-validated.
+        nested: accuracy of the choice itself on images that it was not made by; None where nothing
+            was chosen.
+        note: why nothing could be fitted, in a sentence; empty otherwise.
+    """
+
+    chosen: Combination
+    table: dict[str, tuple[float, float]]
+    nested: float | None
+    note: str
+
+
+def choose_combination(
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    methods: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+) -> CombinationChoice:
+    """The simplest method that is not told apart from the best by cross-validated log loss.
+
+    Args:
+        probabilities: of images that no member was fitted on, `(m, n, k)`.
+        targets: `(n,)`, their classes.
+        methods: to choose from, the simplest first; None for all.
+        seed: of the folds and bags.
+    """
+    names = list(METHODS if methods is None else methods)
+    for name in names:
+        check_option("--combine", name, METHODS)
+    m, n, _ = probabilities.shape
+    few = n < max(_FEWEST, _FEWEST_OF_MEMBER * m)
+    if few and any(name in _FITTED for name in names):
+        note = (
+            f"{n} images that no member was fitted on are too few to weigh {m} members by, so "
+            "their probabilities were averaged."
+        )
+        return CombinationChoice(Combination("mean", _equal(m)), {}, None, note)
+    folds = _folds(targets, seed)
+    losses, hits = _cross_validated(probabilities, targets, names, folds, seed)
+    chosen = simplest_of_the_best(losses)
+    table = {name: (float(hits[name].mean()), float(losses[name].mean())) for name in names}
+    nested = None
+    if len(names) > 1:
+        right = np.zeros(n)
+        for fold in np.unique(folds):
+            held, others = folds == fold, folds != fold
+            inner, _ = _cross_validated(
+                probabilities[:, others], targets[others], names, folds[others], seed
+            )
+            best = simplest_of_the_best(inner)
+            made = fit_combination(best, probabilities[:, others], targets[others], seed=seed)
+            right[held] = made.combine(probabilities[:, held]).argmax(axis=1) == targets[held]
+        nested = float(right.mean())
+    made = fit_combination(chosen, probabilities, targets, seed=seed)
+    return CombinationChoice(made, table, nested, "")
+
+
+def fit_combination(
+    method: str, probabilities: np.ndarray, targets: np.ndarray, *, seed: int = 0
+) -> Combination:
+    """One method, fitted on all images.
+
+    Args:
+        method: one of `METHODS`.
+        probabilities: of images that no member was fitted on, `(m, n, k)`.
+        targets: `(n,)`, their classes.
+        seed: of the bags and folds.
+    """
+    if method == "stacking":
+        return _stacked(probabilities, targets, seed)
+    own = probabilities[:, np.arange(len(targets)), targets]
+    return Combination(method, METHODS[method](own, seed))
+
+
+def _equal(m: int) -> np.ndarray:
+    return np.full(m, 1.0 / m)
+
+
+def _all_alike(own: np.ndarray, seed: int) -> np.ndarray:
+    return _equal(len(own))
+
+
+def _weighed(own: np.ndarray, seed: int) -> np.ndarray:
+    """Weights of the mean with the lowest log loss, by expectation and maximisation.
+
+    The log loss is convex in them; each member counts as an image of its own beforehand, so that
+    none is thrown out by chance.
+
+    Args:
+        own: probabilities of the true classes, `(m, n)`.
+        seed: nothing is drawn.
+    """
+    m, n = own.shape
+    weights = _equal(m)
+    likely = np.maximum(own, _SMALLEST)
+    for _ in range(_PASSES):
+        shares = weights[:, None] * likely
+        shares /= shares.sum(axis=0)
+        before, weights = weights, (shares.sum(axis=1) + _PRIOR) / (n + m * _PRIOR)
+        if np.abs(weights - before).max() < _STILL:
+            break
+    return weights
+
+
+def _greedy(own: np.ndarray, seed: int) -> np.ndarray:
+    """Members added one after another, each as often as it lowers the log loss of the mean.
+
+    With replacement, begun with the best, over bags of half of the members. Source: Caruana et
+    al., "Ensemble Selection from Libraries of Models", 2004.
+    """
+    m, _ = own.shape
+    random = np.random.default_rng(seed)
+    size = max(min(m, 2), round(_BAG_SHARE * m))
+    counts = np.zeros(m)
+    for _ in range(_BAGS):
+        bag = np.sort(random.permutation(m)[:size])
+        likely = np.maximum(own[bag], _SMALLEST)
+        total, best, best_loss = np.zeros(likely.shape[1]), np.zeros(size), np.inf
+        taken = np.zeros(size)
+        for step in range(1, _ADDED + 1):
+            losses = -np.log((total + likely) / step).mean(axis=1)
+            winner = int(losses.argmin())
+            taken[winner] += 1
+            total += likely[winner]
+            if losses[winner] < best_loss - 1e-9:
+                best, best_loss = taken.copy(), float(losses[winner])
+        counts[bag] += best / best.sum()
+    return counts / counts.sum()
+
+
+def _stacked(probabilities: np.ndarray, targets: np.ndarray, seed: int) -> Combination:
+    """Multinomial logistic regression on the members' log probabilities.
+
+    Source: Wolpert, "Stacked Generalization", 1992; Ting and Witten, "Issues in Stacked
+    Generalization", 1999.
+    """
+    m, _, k = probabilities.shape
+    problem = Problem(_side_by_side(probabilities).astype(np.float32), targets, k)
+    folds = _folds(targets, seed)
+    chain = ("standardise",)
+    chosen = choose(problem, folds, ("logistic-regression",), [chain], nested=False).chosen
+    candidate = Candidate("logistic-regression", chain, chosen.candidate.value)
+    return Combination("stacking", _equal(m), fit_candidate(problem, candidate).head)
+
+
+METHODS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "mean": _all_alike,
+    "geometric-mean": _all_alike,
+    "weights": _weighed,
+    "greedy": _greedy,
+    "stacking": _all_alike,
+}
+"""Ways to combine, the simplest first."""
+
+_FITTED = ("weights", "greedy", "stacking")
+
+
+def _cross_validated(
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    names: Sequence[str],
+    folds: np.ndarray,
+    seed: int,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Log loss of each image and whether it was right, by fits without its fold."""
+    losses = {name: np.zeros(len(targets)) for name in names}
+    hits = {name: np.zeros(len(targets)) for name in names}
+    for fold in np.unique(folds):
+        held, others = folds == fold, folds != fold
+        for name in names:
+            made = fit_combination(name, probabilities[:, others], targets[others], seed=seed)
+            said = made.combine(probabilities[:, held])
+            losses[name][held] = log_losses(said, targets[held])
+            hits[name][held] = said.argmax(axis=1) == targets[held]
+    return losses, hits
+
+
+def _folds(targets: np.ndarray, seed: int) -> np.ndarray:
+    """A fold for each image, the classes spread evenly."""
+    random = np.random.default_rng(seed)
+    folds = np.empty(len(targets), np.int64)
+    start = 0
+    for c in np.unique(targets):
+        rows = random.permutation(np.flatnonzero(targets == c))
+        folds[rows] = (start + np.arange(len(rows))) % _FOLDS
+        start += len(rows)
+    return folds
+
+
+def _logs(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(probabilities, _SMALLEST))
+
+
+def _side_by_side(probabilities: np.ndarray) -> np.ndarray:
+    """The log probabilities of all members, `(n, m * k)`."""
+    m, n, k = probabilities.shape
+    return _logs(probabilities).transpose(1, 0, 2).reshape(n, m * k)
