@@ -164,7 +164,8 @@ def test_a_run_of_it(tmp_path):
     assert all(float(row["val_loss"]) > 0 for row in rows)
     page = (tmp_path / "run" / "report.html").read_text()
     assert "512 units" in page
-    assert page.count("<polyline") == 4  # loss and accuracy of training and validation
+    # loss and accuracy of training and validation, and accuracy by coverage
+    assert page.count("<polyline") == 5
     again = tltool.evaluate(tmp_path / "run", data, split="test")
     assert again.evaluation.metrics["log_loss"].value == pytest.approx(
         result.evaluation.metrics["log_loss"].value, rel=1e-3
