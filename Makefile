@@ -4,12 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format lock clean
+.PHONY: demo test coverage check format lock clean
 
 demo: $(STAMP)
 	$(BIN)/tltool demo
 
 test: check
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+coverage: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term
 
 check: $(STAMP)

@@ -141,7 +141,7 @@ class TestFigures:
         assert shares == sorted(shares, reverse=True)
 
 
-@pytest.fixture(scope="module", params=["off-the-shelf", "frozen-head", "fine-tune"])
+@pytest.fixture(scope="module", params=["off-the-shelf", "frozen-head"])
 def run(request, tmp_path_factory):
     """A run of each kind on photos that are hard to tell apart."""
     root = tmp_path_factory.mktemp("calibrated")
