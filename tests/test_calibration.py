@@ -27,6 +27,11 @@ def drawn(n, k=4, seed=0):
     return scores, (random.random((n, 1)) > odds).sum(axis=1).clip(0, k - 1)
 
 
+def dealt(n):
+    """Five folds."""
+    return np.arange(n) % 5
+
+
 FACTORS = np.array([1.5, 1.0, 0.7, 1.2])
 OFFSETS = np.array([0.8, -0.5, 0.0, -0.3])
 
@@ -47,14 +52,17 @@ class TestChoice:
 
     def test_taken_where_it_shows(self):
         scores, targets = drawn(3_000)
-        assert choose_calibration((scores - OFFSETS) / FACTORS, targets).method == "vector"
+        assert (
+            choose_calibration((scores - OFFSETS) / FACTORS, targets, dealt(3_000)).method
+            == "vector"
+        )
 
     @pytest.mark.parametrize("n", [5, 20, 100, 1_000])
     def test_a_temperature_where_nothing_more_shows(self, n):
         methods = []
         for seed in range(20):
             scores, targets = drawn(n, seed=seed)
-            found = choose_calibration(3.0 * scores, targets, seed=seed)
+            found = choose_calibration(3.0 * scores, targets, dealt(n))
             methods.append(found.method)
             if found.method == "temperature":
                 expected = fit_temperature(3.0 * scores, targets, np.ones(n))
@@ -66,13 +74,15 @@ class TestChoice:
         scores, targets = drawn(400)
         weights = np.repeat([1.0, 0.0], 200)
         wrong = np.concatenate([targets[:200], (targets[200:] + 1) % 4])
-        found = choose_calibration(scores, wrong, weights=weights)
-        apart = choose_calibration(scores[:200], targets[:200])
+        found = choose_calibration(scores, wrong, dealt(400), weights=weights)
+        apart = choose_calibration(scores[:200], targets[:200], dealt(200))
         assert found.temperature == pytest.approx(apart.temperature, rel=0.02)
 
     def test_nothing_to_tell_by(self):
         found = Calibration.of_temperature(1.0, 3, 0)
         assert (found.method, found.temperature) == ("none", 1.0)
+        scores, targets = drawn(3_000)
+        assert choose_calibration((scores - OFFSETS) / FACTORS, targets, None).method != "vector"
         assert "no images" in found.in_words()
 
     def test_undone(self):

@@ -24,6 +24,11 @@ def members(skills, n=600, k=4, seed=0, shared=0.5):
     return np.array(found), targets
 
 
+def dealt(targets):
+    """Five folds."""
+    return np.arange(len(targets)) % 5
+
+
 def mean_loss(weights, probabilities, targets):
     mixed = np.einsum("m,mnk->nk", weights, probabilities)
     return log_losses(mixed, targets).mean()
@@ -32,9 +37,9 @@ def mean_loss(weights, probabilities, targets):
 class TestMethods:
     def test_means(self):
         probabilities, targets = members([1.0, 2.0])
-        mean = fit_combination("mean", probabilities, targets)
+        mean = fit_combination("mean", probabilities, targets, dealt(targets))
         np.testing.assert_allclose(mean.combine(probabilities), probabilities.mean(axis=0))
-        geometric = fit_combination("geometric-mean", probabilities, targets)
+        geometric = fit_combination("geometric-mean", probabilities, targets, dealt(targets))
         expected = np.sqrt(probabilities[0] * probabilities[1])
         expected /= expected.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(geometric.combine(probabilities), expected)
@@ -42,7 +47,7 @@ class TestMethods:
     def test_weights_have_the_lowest_log_loss(self):
         """As low as a general minimiser finds, but for the image that each counts beforehand."""
         probabilities, targets = members([0.2, 1.0, 2.0, 0.5], n=4000)
-        found = fit_combination("weights", probabilities, targets).weights
+        found = fit_combination("weights", probabilities, targets, dealt(targets)).weights
 
         def loss(free):
             return mean_loss(softmax(free[None])[0], probabilities, targets)
@@ -54,8 +59,8 @@ class TestMethods:
 
     def test_greedy_selection_is_near_the_best_weights(self):
         probabilities, targets = members([0.1, 1.0, 1.2, 2.0, 0.3, 0.2], n=2000)
-        greedy = fit_combination("greedy", probabilities, targets).weights
-        best = fit_combination("weights", probabilities, targets).weights
+        greedy = fit_combination("greedy", probabilities, targets, dealt(targets)).weights
+        best = fit_combination("weights", probabilities, targets, dealt(targets)).weights
         equal = np.full(6, 1 / 6)
         losses = [mean_loss(w, probabilities, targets) for w in (best, greedy, equal)]
         assert losses[0] <= losses[1] < losses[2]
@@ -66,18 +71,18 @@ class TestMethods:
         """Of two members that are right about different images, both are taken alike."""
         own = np.array([[0.9, 0.9, 0.1, 0.1], [0.1, 0.1, 0.9, 0.9]])
         probabilities = np.stack([own, 1 - own], axis=2)
-        found = fit_combination("greedy", probabilities, np.zeros(4, int))
+        found = fit_combination("greedy", probabilities, np.zeros(4, int), dealt(np.zeros(4)))
         np.testing.assert_allclose(found.weights, [0.5, 0.5], atol=0.02)
         useless = np.array([[0.9, 0.9, 0.9, 0.9], [0.1, 0.1, 0.1, 0.1]])
         probabilities = np.stack([useless, 1 - useless], axis=2)
-        found = fit_combination("greedy", probabilities, np.zeros(4, int))
+        found = fit_combination("greedy", probabilities, np.zeros(4, int), dealt(np.zeros(4)))
         np.testing.assert_allclose(found.weights, [1.0, 0.0])
 
     def test_stacking_is_logistic_regression(self):
         """As good as scikit-learn's on the same log probabilities."""
         probabilities, targets = members([0.5, 1.0, 1.5], n=1500)
         unseen, expected = members([0.5, 1.0, 1.5], n=1500, seed=1)
-        found = fit_combination("stacking", probabilities, targets).combine(unseen)
+        found = fit_combination("stacking", probabilities, targets, dealt(targets)).combine(unseen)
         x, y = (np.log(p).transpose(1, 0, 2).reshape(1500, -1) for p in (probabilities, unseen))
         peer = LogisticRegression(max_iter=2000).fit(x, targets)
         own, theirs = (log_losses(p, expected).mean() for p in (found, peer.predict_proba(y)))
@@ -86,7 +91,7 @@ class TestMethods:
     def test_stacking_mends_a_member_that_confuses_classes(self):
         probabilities, targets = members([2.0, 2.0], n=1000)
         turned = probabilities[:, :, [1, 0, 3, 2]]  # both name the wrong one of each pair
-        stacked = fit_combination("stacking", turned, targets).combine(turned)
+        stacked = fit_combination("stacking", turned, targets, dealt(targets)).combine(turned)
         assert (stacked.argmax(axis=1) == targets).mean() > 0.7
         assert (turned.mean(axis=0).argmax(axis=1) == targets).mean() < 0.2
 
@@ -95,7 +100,7 @@ class TestChoice:
     def test_members_alike_are_averaged(self):
         """Nothing is gained by weights, and the simplest method is taken."""
         probabilities, targets = members([1.2] * 4, n=300)
-        found = choose_combination(probabilities, targets)
+        found = choose_combination(probabilities, targets, dealt(targets))
         assert found.chosen.method in ("mean", "geometric-mean")
         assert list(found.table) == list(METHODS)
         assert found.note == ""
@@ -104,7 +109,9 @@ class TestChoice:
 
     def test_useless_members_are_weighed_down(self):
         probabilities, targets = members([2.0, 0.0, 0.0, 0.0, 0.0], n=500)
-        found = choose_combination(probabilities, targets, ["mean", "weights", "greedy"])
+        found = choose_combination(
+            probabilities, targets, dealt(targets), ["mean", "weights", "greedy"]
+        )
         assert found.chosen.method in ("weights", "greedy")
         assert found.chosen.weights[0] > 0.8
         assert found.table["mean"][1] > found.table[found.chosen.method][1]
@@ -113,19 +120,19 @@ class TestChoice:
         """On noise no method is better than guessing, however many weights it has."""
         random = np.random.default_rng(0)
         probabilities = softmax(random.normal(0, 1, (8 * 200, 4))).reshape(8, 200, 4)
-        found = choose_combination(probabilities, random.integers(0, 4, 200))
+        found = choose_combination(probabilities, random.integers(0, 4, 200), np.arange(200) % 5)
         assert all(accuracy < 0.36 for accuracy, _ in found.table.values())
         assert found.nested < 0.36
 
     def test_one_method_is_taken_as_it_is(self):
         probabilities, targets = members([1.0, 2.0], n=100)
-        found = choose_combination(probabilities, targets, ["greedy"])
+        found = choose_combination(probabilities, targets, dealt(targets), ["greedy"])
         assert (found.chosen.method, found.nested) == ("greedy", None)
 
     def test_too_few_images(self):
         """They tell nothing of weights, which is said."""
         probabilities, targets = members([1.0, 2.0, 0.1], n=12)
-        found = choose_combination(probabilities, targets)
+        found = choose_combination(probabilities, targets, dealt(targets))
         assert found.chosen == Combination("mean", found.chosen.weights)
         np.testing.assert_allclose(found.chosen.weights, 1 / 3)
         assert found.note.startswith("12 images that no member was fitted on are too few")
@@ -133,11 +140,14 @@ class TestChoice:
     def test_the_same_again(self):
         probabilities, targets = members([1.0, 2.0, 0.1], n=200)
         methods = ("mean", "weights", "greedy")
-        one, two = (choose_combination(probabilities, targets, methods, seed=3) for _ in range(2))
+        one, two = (
+            choose_combination(probabilities, targets, dealt(targets), methods, seed=3)
+            for _ in range(2)
+        )
         assert one.table == two.table
         np.testing.assert_array_equal(one.chosen.weights, two.chosen.weights)
 
     def test_unknown_method(self):
         probabilities, targets = members([1.0, 2.0])
         with pytest.raises(TltoolError, match="did you mean 'greedy'"):
-            choose_combination(probabilities, targets, ["gredy"])
+            choose_combination(probabilities, targets, dealt(targets), ["gredy"])

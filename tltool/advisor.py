@@ -561,8 +561,8 @@ def _notes(evidence: Evidence, target: float | None, needed: Interval | None) ->
 def ranked(found: Sequence[Evidence]) -> tuple[RankedBackbone, ...]:
     """Backbones by LogME of their features, of equals by what a linear probe on them is worth.
 
-    On the grid of `benchmarks/advisor.py` the first by LogME loses a quarter of what the first by
-    the probe does: where images are few, chance moves the probe more.
+    On the grid of `benchmarks/advisor.py` the first by LogME loses far less than the first by the
+    probe: where images are few, chance moves the probe more.
     """
     order = sorted(found, key=lambda e: (-e.probe.log_evidence, -e.probe.accuracy.value))
     return tuple(

@@ -5,13 +5,13 @@ Members are weighed by what they say of images that none of them was fitted on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tltool._validation import check_option
-from tltool.linear import Candidate, LinearHead, Problem, choose, fit_candidate
+from tltool.linear import LinearHead, Problem, choose, fit_candidate
 from tltool.linear.linear_head import softmax
 from tltool.metrics import log_losses, simplest_of_the_best
 
@@ -27,8 +27,10 @@ _PRIOR = 1.0
 # Of greedy selection: rounds, bags of half of the members each, and how often one is added.
 _BAGS, _BAG_SHARE, _ADDED = 20, 0.5, 40
 
-# Of the choice of a method.
-_FOLDS = 5
+METHODS = ("mean", "geometric-mean", "weights", "greedy", "stacking")
+"""Ways to combine, the simplest first."""
+
+_FITTED = ("weights", "greedy", "stacking")
 
 # Fewer images, or fewer for each member, tell nothing of weights.
 _FEWEST, _FEWEST_OF_MEMBER = 30, 5
@@ -82,7 +84,8 @@ class CombinationChoice:
 def choose_combination(
     probabilities: np.ndarray,
     targets: np.ndarray,
-    methods: Sequence[str] | None = None,
+    folds: np.ndarray,
+    methods: Sequence[str] = METHODS,
     *,
     seed: int = 0,
 ) -> CombinationChoice:
@@ -91,42 +94,39 @@ def choose_combination(
     Args:
         probabilities: of images that no member was fitted on, `(m, n, k)`.
         targets: `(n,)`, their classes.
-        methods: to choose from, the simplest first; None for all.
-        seed: of the folds and bags.
+        folds: a fold number for each, `(n,)`; three at least.
+        methods: to choose from, the simplest first.
+        seed: of the bags.
     """
-    names = list(METHODS if methods is None else methods)
-    for name in names:
+    for name in methods:
         check_option("--combine", name, METHODS)
     m, n, _ = probabilities.shape
     few = n < max(_FEWEST, _FEWEST_OF_MEMBER * m)
-    if few and any(name in _FITTED for name in names):
+    if few and any(name in _FITTED for name in methods):
         note = (
             f"{n} images that no member was fitted on are too few to weigh {m} members by, so "
             "their probabilities were averaged."
         )
         return CombinationChoice(Combination("mean", _equal(m)), {}, None, note)
-    folds = _folds(targets, seed)
-    losses, hits = _cross_validated(probabilities, targets, names, folds, seed)
+    losses, hits = _cross_validated(probabilities, targets, folds, methods, seed)
     chosen = simplest_of_the_best(losses)
-    table = {name: (float(hits[name].mean()), float(losses[name].mean())) for name in names}
+    table = {name: (float(hits[name].mean()), float(losses[name].mean())) for name in methods}
     nested = None
-    if len(names) > 1:
+    if len(methods) > 1:
         right = np.zeros(n)
         for fold in np.unique(folds):
             held, others = folds == fold, folds != fold
-            inner, _ = _cross_validated(
-                probabilities[:, others], targets[others], names, folds[others], seed
-            )
-            best = simplest_of_the_best(inner)
-            made = fit_combination(best, probabilities[:, others], targets[others], seed=seed)
+            known = probabilities[:, others], targets[others], folds[others]
+            best = simplest_of_the_best(_cross_validated(*known, methods, seed)[0])
+            made = fit_combination(best, *known, seed=seed)
             right[held] = made.combine(probabilities[:, held]).argmax(axis=1) == targets[held]
         nested = float(right.mean())
-    made = fit_combination(chosen, probabilities, targets, seed=seed)
+    made = fit_combination(chosen, probabilities, targets, folds, seed=seed)
     return CombinationChoice(made, table, nested, "")
 
 
 def fit_combination(
-    method: str, probabilities: np.ndarray, targets: np.ndarray, *, seed: int = 0
+    method: str, probabilities: np.ndarray, targets: np.ndarray, folds: np.ndarray, *, seed: int = 0
 ) -> Combination:
     """One method, fitted on all images.
 
@@ -134,23 +134,24 @@ def fit_combination(
         method: one of `METHODS`.
         probabilities: of images that no member was fitted on, `(m, n, k)`.
         targets: `(n,)`, their classes.
-        seed: of the bags and folds.
+        folds: a fold number for each, `(n,)`, by which stacking chooses its penalty.
+        seed: of the bags.
     """
     if method == "stacking":
-        return _stacked(probabilities, targets, seed)
+        return _stacked(probabilities, targets, folds)
     own = probabilities[:, np.arange(len(targets)), targets]
-    return Combination(method, METHODS[method](own, seed))
+    if method == "weights":
+        return Combination(method, _weighed(own))
+    if method == "greedy":
+        return Combination(method, _greedy(own, seed))
+    return Combination(method, _equal(len(own)))
 
 
 def _equal(m: int) -> np.ndarray:
     return np.full(m, 1.0 / m)
 
 
-def _all_alike(own: np.ndarray, seed: int) -> np.ndarray:
-    return _equal(len(own))
-
-
-def _weighed(own: np.ndarray, seed: int) -> np.ndarray:
+def _weighed(own: np.ndarray) -> np.ndarray:
     """Weights of the mean with the lowest log loss, by expectation and maximisation.
 
     The log loss is convex in them; each member counts as an image of its own beforehand, so that
@@ -158,7 +159,6 @@ def _weighed(own: np.ndarray, seed: int) -> np.ndarray:
 
     Args:
         own: probabilities of the true classes, `(m, n)`.
-        seed: nothing is drawn.
     """
     m, n = own.shape
     weights = _equal(m)
@@ -198,7 +198,7 @@ def _greedy(own: np.ndarray, seed: int) -> np.ndarray:
     return counts / counts.sum()
 
 
-def _stacked(probabilities: np.ndarray, targets: np.ndarray, seed: int) -> Combination:
+def _stacked(probabilities: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> Combination:
     """Multinomial logistic regression on the members' log probabilities.
 
     Source: Wolpert, "Stacked Generalization", 1992; Ting and Witten, "Issues in Stacked
@@ -206,55 +206,30 @@ def _stacked(probabilities: np.ndarray, targets: np.ndarray, seed: int) -> Combi
     """
     m, _, k = probabilities.shape
     problem = Problem(_side_by_side(probabilities).astype(np.float32), targets, k)
-    folds = _folds(targets, seed)
-    chain = ("standardise",)
-    chosen = choose(problem, folds, ("logistic-regression",), [chain], nested=False).chosen
-    candidate = Candidate("logistic-regression", chain, chosen.candidate.value)
-    return Combination("stacking", _equal(m), fit_candidate(problem, candidate).head)
-
-
-METHODS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
-    "mean": _all_alike,
-    "geometric-mean": _all_alike,
-    "weights": _weighed,
-    "greedy": _greedy,
-    "stacking": _all_alike,
-}
-"""Ways to combine, the simplest first."""
-
-_FITTED = ("weights", "greedy", "stacking")
+    _, numbered = np.unique(folds, return_inverse=True)
+    chosen = choose(problem, numbered, ("logistic-regression",), nested=False).chosen
+    return Combination("stacking", _equal(m), fit_candidate(problem, chosen.candidate).head)
 
 
 def _cross_validated(
     probabilities: np.ndarray,
     targets: np.ndarray,
-    names: Sequence[str],
     folds: np.ndarray,
+    methods: Sequence[str],
     seed: int,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Log loss of each image and whether it was right, by fits without its fold."""
-    losses = {name: np.zeros(len(targets)) for name in names}
-    hits = {name: np.zeros(len(targets)) for name in names}
+    losses = {name: np.zeros(len(targets)) for name in methods}
+    hits = {name: np.zeros(len(targets)) for name in methods}
     for fold in np.unique(folds):
         held, others = folds == fold, folds != fold
-        for name in names:
-            made = fit_combination(name, probabilities[:, others], targets[others], seed=seed)
+        known = probabilities[:, others], targets[others], folds[others]
+        for name in methods:
+            made = fit_combination(name, *known, seed=seed)
             said = made.combine(probabilities[:, held])
             losses[name][held] = log_losses(said, targets[held])
             hits[name][held] = said.argmax(axis=1) == targets[held]
     return losses, hits
-
-
-def _folds(targets: np.ndarray, seed: int) -> np.ndarray:
-    """A fold for each image, the classes spread evenly."""
-    random = np.random.default_rng(seed)
-    folds = np.empty(len(targets), np.int64)
-    start = 0
-    for c in np.unique(targets):
-        rows = random.permutation(np.flatnonzero(targets == c))
-        folds[rows] = (start + np.arange(len(rows))) % _FOLDS
-        start += len(rows)
-    return folds
 
 
 def _logs(probabilities: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from tltool._files import printable
 from tltool._validation import TltoolError
 from tltool.comparison import PairComparison, adjusted, compare_predictions
 from tltool.evaluation import Evaluation, evaluate_predictions
-from tltool.runs import Run
+from tltool.runs import Run, Tested
 
 __all__ = ["Comparison", "Contestant", "compare"]
 
@@ -102,19 +102,14 @@ def compare(runs: Sequence[str | Path], *, seed: int = 0) -> Comparison:
             f"{_named(loaded[0])} and {_named(loaded[-1])} were not tested on the same images; "
             "give runs on the same data and --seed, or with the same test split."
         )
-    targets, probabilities = np.empty(0, np.int64), []
-    for run, one in zip(loaded, tested, strict=True):
-        place = {content: i for i, content in enumerate(one.hashes)}
-        rows = [place[content] for content in common]
-        columns = [run.labels.index(label) for label in labels]
-        own = np.array([labels.index(run.labels[t]) for t in one.targets[rows]])
-        if len(targets) and (own != targets).any():
+    aligned = [_aligned(run, one, common, labels) for run, one in zip(loaded, tested, strict=True)]
+    targets, probabilities = aligned[0][0], [p for _, p in aligned]
+    for run, (own, _) in zip(loaded, aligned, strict=True):
+        if (own != targets).any():
             raise TltoolError(
                 f"{_named(loaded[0])} and {_named(run)} have different labels for the same images; "
                 "adapt both to the same data."
             )
-        targets = own
-        probabilities.append(one.probabilities[rows][:, columns])
     found = [
         Contestant(
             _named(run),
@@ -144,6 +139,16 @@ def compare(runs: Sequence[str | Path], *, seed: int = 0) -> Comparison:
         if len(one.hashes) > len(common)
     ]
     return Comparison(len(common), tuple(found[i] for i in order), tuple(pairs), tuple(notes))
+
+
+def _aligned(
+    run: Run, tested: Tested, images: Sequence[str], labels: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Classes and probabilities of some images, in their order and that of the labels."""
+    place = {content: i for i, content in enumerate(tested.hashes)}
+    rows = [place[content] for content in images]
+    targets = np.array([labels.index(run.labels[t]) for t in tested.targets[rows]])
+    return targets, tested.probabilities[rows][:, [run.labels.index(label) for label in labels]]
 
 
 def _distinct(runs: Sequence[str | Path]) -> list[Run]:

@@ -6,7 +6,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -103,13 +102,16 @@ def measure_evidence(source: FeatureSource, dataset: Dataset, *, seed: int) -> E
     name = ", ".join(tap.name for tap in backbone.taps)
     taps = [_tap_evidence(name, problem, found[chain], groups, told)]
 
-    def worth(tap: str, chain: tuple[str, ...], rounds: Sequence[np.ndarray]) -> TapEvidence:
+    def problem_of(tap: str) -> Problem:
         features = source.of_backbone(backbone.tapping(tap)).features(examples)
-        part = Problem(features.values, targets, classes, features.widths)
-        return _tap_evidence(tap, part, probe(part, rounds, chain), groups, told)
+        return Problem(features.values, targets, classes, features.widths)
 
-    others = [block for block in blocks if backbone.tapping(block).parts != backbone.parts]
-    taps += [worth(block, chain, all_folds[:1]) for block in others]
+    for block in blocks:
+        if backbone.tapping(block).parts != backbone.parts:
+            part = problem_of(block)
+            taps.append(_tap_evidence(block, part, probe(part, all_folds[:1], chain), groups, told))
+    pixels = problem_of(_PIXELS)
+    of_pixels = probe(pixels, all_folds, ("standardise",))
     return Evidence(
         backbone.preset.name,
         _size(examples, classes),
@@ -120,7 +122,7 @@ def measure_evidence(source: FeatureSource, dataset: Dataset, *, seed: int) -> E
         _seconds_an_image(source.of_backbone(Backbone(_scratch_backbone()))),
         _multiply_adds(backbone),
         views_for("auto", backbone.input_size).count,
-        replace(worth(_PIXELS, ("standardise",), all_folds), tap="pixels", leep=None, nce=None),
+        _tap_evidence("pixels", pixels, of_pixels, groups, None),
     )
 
 

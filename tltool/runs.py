@@ -40,6 +40,10 @@ _REPORT = "report.html"
 _HISTORY = "history.csv"
 
 
+# What a run that is replaced may leave behind.
+_NOT_OF_EVERY_RUN = (_HELD_OUT, _HISTORY)
+
+
 class RunWriter:
     """A run folder in the making.
 
@@ -62,6 +66,8 @@ class RunWriter:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.update({})
+            for name in _NOT_OF_EVERY_RUN if force else ():
+                (folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(
                 "write to", folder, error, "name another place with --out, or make room"

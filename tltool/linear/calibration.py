@@ -18,9 +18,9 @@ __all__ = [
 ]
 
 # Of vector scaling: how far the factors and the offsets of classes are expected to lie from those
-# of the temperature alone, and in how many parts it has to show what it is worth.
+# of the temperature alone, and the fewest images that it is tried on.
 _FACTORS, _OFFSETS = 0.25, 1.0
-_FOLDS = 5
+_FEWEST = 10
 
 # By so many standard errors it has to be better than the temperature alone.
 _CLEARLY = 2.0
@@ -76,10 +76,10 @@ class Calibration:
 def choose_calibration(
     scores: np.ndarray,
     targets: np.ndarray,
+    folds: np.ndarray | None,
     *,
     weights: np.ndarray | None = None,
     temperature: float | None = None,
-    seed: int = 0,
 ) -> Calibration:
     """Temperature scaling, or vector scaling where it clearly does better on images held out.
 
@@ -89,28 +89,50 @@ def choose_calibration(
     Args:
         scores: `(m, k)`, of images that the classifier was not fitted on.
         targets: `(m,)`, their classes.
+        folds: a fold number for each, `(m,)`; None where no folds can be made.
         weights: `(m,)`; None for one each.
         temperature: where it is known; None to fit it.
-        seed: of the folds.
     """
     m, k = scores.shape
     weights = np.ones(m) if weights is None else weights
     known = temperature if temperature else fit_temperature(scores, targets, weights)
     simple = Calibration.of_temperature(known, k, m)
-    if m < 2 * _FOLDS or weights.sum() <= 0:
+    if folds is None or m < _FEWEST or weights.sum() <= 0:
         return simple
-    folds = np.random.default_rng(seed).permutation(m) % _FOLDS
-    gained = np.zeros(m)
-    for fold in range(_FOLDS):
+    vector = fit_vector(scores, targets, weights, known)
+    gained = _losses(simple.apply(scores), targets) - _losses(vector.apply(scores), targets)
+    gained -= _freedom(vector, scores, weights) / m
+    if not _is_clear(gained, weights):  # not even on the images that it was fitted on
+        return simple
+    for fold in np.unique(folds):
         held, others = folds == fold, folds != fold
         one = fit_temperature(scores[others], targets[others], weights[others])
         more = fit_vector(scores[others], targets[others], weights[others], one)
         gained[held] = _losses(scores[held] / one, targets[held])
         gained[held] -= _losses(more.apply(scores[held]), targets[held])
+    return vector if _is_clear(gained, weights) else simple
+
+
+def _is_clear(gained: np.ndarray, weights: np.ndarray) -> bool:
+    """Whether what images gain, `(m,)`, is more than chance makes."""
     shares = weights / weights.sum()
     mean = float(shares @ gained)
-    error = float(np.sqrt(shares**2 @ (gained - mean) ** 2))
-    return fit_vector(scores, targets, weights, known) if mean > _CLEARLY * error else simple
+    return mean > _CLEARLY * float(np.sqrt(shares**2 @ (gained - mean) ** 2))
+
+
+def _freedom(vector: Calibration, scores: np.ndarray, weights: np.ndarray) -> float:
+    """How many parameters a fitted vector scaling has, less what its prior takes from each.
+
+    An image that it was fitted on gains by that number, divided by the number of images, more than
+    one that it was not. Source: Akaike, "A new look at the statistical model identification", 1974;
+    the Hessian by its diagonal alone.
+    """
+    p = softmax(vector.apply(scores))
+    unsure = weights[:, None] * p * (1 - p)
+    factors = (unsure * (scores / vector.temperature) ** 2).sum(axis=0)
+    offsets = unsure.sum(axis=0)
+    told = factors / (factors + _FACTORS**-2) + offsets / (offsets + _OFFSETS**-2)
+    return float(told.sum())
 
 
 def fit_vector(

@@ -14,6 +14,7 @@ from tltool.data import Dataset, Example
 from tltool.features import FeatureSource
 from tltool.linear.calibration import Calibration, choose_calibration
 from tltool.strategies.examples import split_off, weighty
+from tltool.strategies.folds import stratified_folds
 from tltool.training import (
     Batches,
     History,
@@ -27,6 +28,9 @@ from tltool.training import (
 from tltool.training.augmentation import BatchAugmentation
 
 __all__ = ["Lesson", "source_facts", "training_in_words"]
+
+# Of the judging images, which tell how to calibrate.
+_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,8 @@ class Lesson:
         """What scores `(m, k)` of the judging images ask for; nothing where there are none."""
         if not len(scores):
             return Calibration.of_temperature(1.0, len(self.labels), 0)
-        return choose_calibration(scores, self.judged_targets, seed=self.seed)
+        folds = stratified_folds(self.judging, _FOLDS, self.seed)
+        return choose_calibration(scores, self.judged_targets, folds)
 
     def choices(self, history: History, plan: TrainingPlan) -> dict[str, Any]:
         """What was chosen, as JSON values."""

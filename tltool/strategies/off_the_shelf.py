@@ -123,18 +123,20 @@ class OffTheShelf:
                 f"= {candidate.value:g} was taken."
             )
             choices = _choices(candidate, 0)
-            calibration, held_out = Calibration.of_temperature(1.0, problem.n_classes, 0), None
+            calibration = Calibration.of_temperature(1.0, problem.n_classes, 0)
+            judged: tuple[Example, ...] = ()
+            scores = np.empty((0, problem.n_classes))
         else:
             notes += _fewer_folds(examples, folds, self.folds)
             choice = choose(problem, folds, self.classifiers, self.chains)
             candidate = choice.chosen.candidate
-            held_out = out_of_fold_scores(problem, candidate, folds)
+            judged, scores = examples, out_of_fold_scores(problem, candidate, folds)
             calibration = choose_calibration(
-                held_out,
+                scores,
                 problem.targets,
+                folds,
                 weights=problem.weights,
                 temperature=choice.chosen.temperature,
-                seed=seed,
             )
             choices = _choices(
                 candidate,
@@ -146,9 +148,7 @@ class OffTheShelf:
             _log.warning(note)
         classifier = fit_candidate(problem, candidate)
         fit = LinearFit(dataset.labels, choices, tuple(notes), classifier)
-        if held_out is None:
-            return fit.calibrated(calibration, (), np.empty((0, problem.n_classes)))
-        return fit.calibrated(calibration, examples, held_out)
+        return fit.calibrated(calibration, judged, scores)
 
     def _default(self) -> Candidate:
         """What is taken where there is nothing to choose by."""

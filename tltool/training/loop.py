@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from tltool.linear.calibration import calibrated_log_loss
 from tltool.training.batches import Batches, Pictures, ahead
 from tltool.training.checkpoints import Checkpoints
 from tltool.training.plan import TrainingPlan
+from tltool.training.record import Told
 from tltool.training.trainer import NotFiniteError, Trainer, repeatable
 
 __all__ = ["Epoch", "History", "Validation", "train"]
@@ -106,7 +106,7 @@ def train(
     *,
     judge_start: bool = False,
     checkpoints: Checkpoints | None = None,
-    told: Callable[[Sequence[Mapping[str, Any]]], None] | None = None,
+    told: Told | None = None,
     budget: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> History:
@@ -210,7 +210,7 @@ def train(
     return History(tuple(found), best, stopped, bool(_reason_to_stop(found, best, plan)))
 
 
-def _tell(told: Callable[[Sequence[Mapping[str, Any]]], None] | None, found: list[Epoch]) -> None:
+def _tell(told: Told | None, found: list[Epoch]) -> None:
     if told is not None:
         told([asdict(epoch) for epoch in found])
 

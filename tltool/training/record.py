@@ -9,11 +9,11 @@ from typing import Any
 
 from tltool.training.checkpoints import Checkpoints
 
-__all__ = ["TrainingRecord"]
+__all__ = ["Told", "TrainingRecord"]
 
 
-def _say_nothing(history: Sequence[Mapping[str, Any]]) -> None:
-    pass
+Told = Callable[[Sequence[Mapping[str, Any]]], None]
+"""Is given all epochs so far, a mapping each."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,11 @@ class TrainingRecord:
 
     Args:
         folder: of the run.
-        told: is given all epochs so far, a mapping each, whenever one is finished, and at the
-            start where it goes on.
+        told: whenever an epoch is finished, and at the start where it goes on.
     """
 
     folder: Path
-    told: Callable[[Sequence[Mapping[str, Any]]], None] = _say_nothing
+    told: Told
 
     def checkpoints(self, key: str) -> Checkpoints:
         """What is kept of it; the key tells it from all other trainings."""
