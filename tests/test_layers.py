@@ -22,11 +22,12 @@ LAYERS = (
     ("advisor",),
     ("strategies", "evaluation", "doctor"),
     ("evidence",),
-    ("settings", "results", "predictor"),
+    ("settings", "results", "predictor", "merging"),
     ("race",),
     ("advising",),
     ("image_estimator", "feature_tables", "runs", "report"),
     ("classifier", "comparing", "feature_extractor", "gallery", "inference", "workflow"),
+    ("ensembles",),
     ("demo", "display"),
     ("cli",),
 )

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from tltool.backbones import Backbone, backbone_page, import_weights, list_backbones
     from tltool.classifier import TransferClassifier
     from tltool.comparing import compare
+    from tltool.ensembles import ensemble, resume
     from tltool.feature_extractor import FeatureExtractor
     from tltool.features import FeatureStore
     from tltool.gallery import extract, similar
     from tltool.inference import evaluate, predict
     from tltool.runs import Run
     from tltool.settings import AdaptSettings
-    from tltool.workflow import adapt, check, resume
+    from tltool.workflow import adapt, check
 
 __all__ = [
     "AdaptSettings",
@@ -37,6 +38,7 @@ __all__ = [
     "backbone_page",
     "check",
     "compare",
+    "ensemble",
     "evaluate",
     "extract",
     "import_weights",
@@ -62,10 +64,11 @@ _HOMES = {
     "list_backbones": "backbones",
     "check": "workflow",
     "compare": "comparing",
+    "ensemble": "ensembles",
     "evaluate": "inference",
     "extract": "gallery",
     "predict": "inference",
-    "resume": "workflow",
+    "resume": "ensembles",
     "similar": "gallery",
 }
 

@@ -87,7 +87,9 @@ def advise(
     listing = read_listing(data, chosen.columns)
     with FeatureStore(store) as kept:
         checked, _ = check_listing(listing, bad_images=chosen.bad_images, cache=kept)
-        dataset, _ = split_dataset(checked, seed=chosen.seed, test=chosen.test, val=chosen.val)
+        dataset, _ = split_dataset(
+            checked, seed=chosen.seed_of_splits, test=chosen.test, val=chosen.val
+        )
         found, skipped = compare_backbones(candidates, kept, dataset)
         order = ranked([evidence for evidence, _, _ in found])
         evidence, own, source = next(f for f in found if f[0].backbone == order[0].backbone)

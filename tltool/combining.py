@@ -15,9 +15,17 @@ from tltool.linear import LinearHead, Problem, choose, fit_candidate
 from tltool.linear.linear_head import softmax
 from tltool.metrics import log_losses, simplest_of_the_best
 
-__all__ = ["METHODS", "Combination", "CombinationChoice", "choose_combination", "fit_combination"]
+__all__ = [
+    "METHODS",
+    "SMALLEST",
+    "Combination",
+    "CombinationChoice",
+    "choose_combination",
+    "fit_combination",
+]
 
-_SMALLEST = 1e-7
+SMALLEST = 1e-7
+"""Probabilities are no smaller where logarithms are taken."""
 
 # Of weights: passes of expectation and maximisation, and as how many images each member counts
 # beforehand.
@@ -72,19 +80,21 @@ class CombinationChoice:
         table: of each method accuracy and log loss, cross-validated.
         nested: accuracy of the choice itself on images that it was not made by; None where nothing
             was chosen.
+        scores: of the chosen method on images that it was not fitted on, `(n, k)`.
         note: why nothing could be fitted, in a sentence; empty otherwise.
     """
 
     chosen: Combination
     table: dict[str, tuple[float, float]]
     nested: float | None
+    scores: np.ndarray
     note: str
 
 
 def choose_combination(
     probabilities: np.ndarray,
     targets: np.ndarray,
-    folds: np.ndarray,
+    folds: np.ndarray | None,
     methods: Sequence[str] = METHODS,
     *,
     seed: int = 0,
@@ -94,35 +104,43 @@ def choose_combination(
     Args:
         probabilities: of images that no member was fitted on, `(m, n, k)`.
         targets: `(n,)`, their classes.
-        folds: a fold number for each, `(n,)`; three at least.
+        folds: a fold number for each, `(n,)`, three at least; None where there are none.
         methods: to choose from, the simplest first.
         seed: of the bags.
     """
     for name in methods:
         check_option("--combine", name, METHODS)
     m, n, _ = probabilities.shape
-    few = n < max(_FEWEST, _FEWEST_OF_MEMBER * m)
-    if few and any(name in _FITTED for name in methods):
+    weighs = any(name in _FITTED for name in methods)
+    if folds is None or (weighs and n < max(_FEWEST, _FEWEST_OF_MEMBER * m)):
         note = (
             f"{n} images that no member was fitted on are too few to weigh {m} members by, so "
             "their probabilities were averaged."
         )
-        return CombinationChoice(Combination("mean", _equal(m)), {}, None, note)
-    losses, hits = _cross_validated(probabilities, targets, folds, methods, seed)
+        made = Combination("mean" if weighs else methods[0], _equal(m))
+        return CombinationChoice(made, {}, None, made.scores(probabilities), note if weighs else "")
+    scores = _cross_validated(probabilities, targets, folds, methods, seed)
+    losses = {name: log_losses(softmax(found), targets) for name, found in scores.items()}
     chosen = simplest_of_the_best(losses)
-    table = {name: (float(hits[name].mean()), float(losses[name].mean())) for name in methods}
+    table = {
+        name: (float((scores[name].argmax(axis=1) == targets).mean()), float(losses[name].mean()))
+        for name in methods
+    }
     nested = None
     if len(methods) > 1:
         right = np.zeros(n)
         for fold in np.unique(folds):
             held, others = folds == fold, folds != fold
             known = probabilities[:, others], targets[others], folds[others]
-            best = simplest_of_the_best(_cross_validated(*known, methods, seed)[0])
+            inner = _cross_validated(*known, methods, seed)
+            best = simplest_of_the_best(
+                {name: log_losses(softmax(found), known[1]) for name, found in inner.items()}
+            )
             made = fit_combination(best, *known, seed=seed)
             right[held] = made.combine(probabilities[:, held]).argmax(axis=1) == targets[held]
         nested = float(right.mean())
     made = fit_combination(chosen, probabilities, targets, folds, seed=seed)
-    return CombinationChoice(made, table, nested, "")
+    return CombinationChoice(made, table, nested, scores[chosen], "")
 
 
 def fit_combination(
@@ -162,7 +180,7 @@ def _weighed(own: np.ndarray) -> np.ndarray:
     """
     m, n = own.shape
     weights = _equal(m)
-    likely = np.maximum(own, _SMALLEST)
+    likely = np.maximum(own, SMALLEST)
     for _ in range(_PASSES):
         shares = weights[:, None] * likely
         shares /= shares.sum(axis=0)
@@ -184,7 +202,7 @@ def _greedy(own: np.ndarray, seed: int) -> np.ndarray:
     counts = np.zeros(m)
     for _ in range(_BAGS):
         bag = np.sort(random.permutation(m)[:size])
-        likely = np.maximum(own[bag], _SMALLEST)
+        likely = np.maximum(own[bag], SMALLEST)
         total, best, best_loss = np.zeros(likely.shape[1]), np.zeros(size), np.inf
         taken = np.zeros(size)
         for step in range(1, _ADDED + 1):
@@ -217,23 +235,20 @@ def _cross_validated(
     folds: np.ndarray,
     methods: Sequence[str],
     seed: int,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Log loss of each image and whether it was right, by fits without its fold."""
-    losses = {name: np.zeros(len(targets)) for name in methods}
-    hits = {name: np.zeros(len(targets)) for name in methods}
+) -> dict[str, np.ndarray]:
+    """Scores `(n, k)` of each method, by fits without the fold of each image."""
+    found = {name: np.zeros(probabilities.shape[1:]) for name in methods}
     for fold in np.unique(folds):
         held, others = folds == fold, folds != fold
         known = probabilities[:, others], targets[others], folds[others]
         for name in methods:
             made = fit_combination(name, *known, seed=seed)
-            said = made.combine(probabilities[:, held])
-            losses[name][held] = log_losses(said, targets[held])
-            hits[name][held] = said.argmax(axis=1) == targets[held]
-    return losses, hits
+            found[name][held] = made.scores(probabilities[:, held])
+    return found
 
 
 def _logs(probabilities: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(probabilities, _SMALLEST))
+    return np.log(np.maximum(probabilities, SMALLEST))
 
 
 def _side_by_side(probabilities: np.ndarray) -> np.ndarray:

@@ -13,9 +13,19 @@ from tltool._files import printable
 from tltool._validation import TltoolError
 from tltool.comparison import PairComparison, adjusted, compare_predictions
 from tltool.evaluation import Evaluation, evaluate_predictions
-from tltool.runs import Run, Tested
+from tltool.runs import Run, Said
 
-__all__ = ["Comparison", "Contestant", "compare"]
+__all__ = [
+    "Comparison",
+    "Contestant",
+    "Entrant",
+    "compare",
+    "comparison_of",
+    "distinct_runs",
+    "entrant",
+    "named",
+    "on_common_images",
+]
 
 
 @dataclass(frozen=True)
@@ -91,33 +101,66 @@ def compare(runs: Sequence[str | Path], *, seed: int = 0) -> Comparison:
         >>> tltool.compare(["runs/a", "runs/b"]).pairs[0].told_apart
         False
     """
-    loaded = _distinct(runs)
-    labels = loaded[0].labels
-    for other in loaded[1:]:
-        _refuse_other_classes(loaded[0], other)
-    tested = [run.tested() for run in loaded]
-    common = sorted(set.intersection(*(set(one.hashes) for one in tested)))
+    loaded = distinct_runs(runs, "compare")
+    return comparison_of([entrant(run) for run in loaded], seed=seed)
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """Who takes part in a comparison, and what it said of its test images.
+
+    Args:
+        name: it is told of by it.
+        strategy: how it was adapted.
+        backbone: the network.
+        majority: number of the most frequent class in training.
+        labels: the classes, in the order of what it said.
+        said: of the images.
+    """
+
+    name: str
+    strategy: str
+    backbone: str
+    majority: int
+    labels: tuple[str, ...]
+    said: Said
+
+
+def entrant(run: Run) -> Entrant:
+    """A finished run, to be compared.
+
+    Raises:
+        TltoolError: its tables are damaged.
+    """
+    facts = run.facts
+    strategy, backbone = str(facts["strategy"]), str(facts["backbone"])
+    return Entrant(named(run), strategy, backbone, int(facts["majority"]), run.labels, run.tested())
+
+
+def comparison_of(entrants: Sequence[Entrant], *, seed: int = 0) -> Comparison:
+    """The most accurate against each of the others, on the images that all said something of.
+
+    Args:
+        entrants: two or more, of the same classes.
+        seed: of the resampling.
+
+    Raises:
+        TltoolError: there is no such image, or they have different labels for the same one.
+    """
+    common, targets, probabilities = on_common_images(entrants)
     if not common:
         raise TltoolError(
-            f"{_named(loaded[0])} and {_named(loaded[-1])} were not tested on the same images; "
+            f"{entrants[0].name} and {entrants[-1].name} were not tested on the same images; "
             "give runs on the same data and --seed, or with the same test split."
         )
-    aligned = [_aligned(run, one, common, labels) for run, one in zip(loaded, tested, strict=True)]
-    targets, probabilities = aligned[0][0], [p for _, p in aligned]
-    for run, (own, _) in zip(loaded, aligned, strict=True):
-        if (own != targets).any():
-            raise TltoolError(
-                f"{_named(loaded[0])} and {_named(run)} have different labels for the same images; "
-                "adapt both to the same data."
-            )
     found = [
         Contestant(
-            _named(run),
-            str(run.facts["strategy"]),
-            str(run.facts["backbone"]),
-            evaluate_predictions(p, targets, majority=int(run.facts["majority"]), seed=seed),
+            one.name,
+            one.strategy,
+            one.backbone,
+            evaluate_predictions(p, targets, majority=one.majority, seed=seed),
         )
-        for run, p in zip(loaded, probabilities, strict=True)
+        for one, p in zip(entrants, probabilities, strict=True)
     ]
     order = sorted(range(len(found)), key=lambda i: -found[i].evaluation.metrics["accuracy"].value)
     best, others = order[0], order[1:]
@@ -133,32 +176,61 @@ def compare(runs: Sequence[str | Path], *, seed: int = 0) -> Comparison:
     corrected = adjusted([pair.p_value for pair in pairs])
     pairs = [replace(pair, p_value=p) for pair, p in zip(pairs, corrected, strict=True)]
     notes = [
-        f"{_named(run)} was tested on {len(one.hashes):,} images; {len(common):,} of them count, "
+        f"{one.name} was tested on {len(one.said.hashes):,} images; {len(common):,} of them count, "
         "which all runs were tested on."
-        for run, one in zip(loaded, tested, strict=True)
-        if len(one.hashes) > len(common)
+        for one in entrants
+        if len(one.said.hashes) > len(common)
     ]
     return Comparison(len(common), tuple(found[i] for i in order), tuple(pairs), tuple(notes))
 
 
-def _aligned(
-    run: Run, tested: Tested, images: Sequence[str], labels: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Classes and probabilities of some images, in their order and that of the labels."""
-    place = {content: i for i, content in enumerate(tested.hashes)}
-    rows = [place[content] for content in images]
-    targets = np.array([labels.index(run.labels[t]) for t in tested.targets[rows]])
-    return targets, tested.probabilities[rows][:, [run.labels.index(label) for label in labels]]
+def on_common_images(
+    entrants: Sequence[Entrant],
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """What is said of the images that all said something of.
+
+    Args:
+        entrants: of the same classes, in any order.
+
+    Returns:
+        Hashes of the images, `n` of them; their classes as numbers of the first one's labels,
+        `(n,)`; probabilities `(m, n, k)` in the order of these labels.
+
+    Raises:
+        TltoolError: they have different labels for the same image.
+    """
+    labels = entrants[0].labels
+    common = sorted(set.intersection(*(set(one.said.hashes) for one in entrants)))
+    found = [one.said.of(common, one.labels, labels) for one in entrants]
+    targets = found[0][0]
+    for one, (own, _) in zip(entrants, found, strict=True):
+        if (own != targets).any():
+            raise TltoolError(
+                f"{entrants[0].name} and {one.name} have different labels for the same images; "
+                "adapt both to the same data."
+            )
+    return common, targets, np.stack([p for _, p in found])
 
 
-def _distinct(runs: Sequence[str | Path]) -> list[Run]:
+def distinct_runs(runs: Sequence[str | Path], purpose: str) -> list[Run]:
+    """Two or more finished runs of the same classes.
+
+    Args:
+        runs: their folders.
+        purpose: what they are wanted for, a verb.
+
+    Raises:
+        TltoolError: fewer, one that is unfinished or given twice, or different classes.
+    """
     if isinstance(runs, str | Path) or len(runs) < 2:
-        raise TltoolError("There must be at least two runs to compare; give their folders.")
+        raise TltoolError(f"There must be at least two runs to {purpose}; give their folders.")
     loaded = [Run(run) for run in runs]
     folders = [run.folder.resolve() for run in loaded]
     for i, folder in enumerate(folders):
         if folder in folders[:i]:
-            raise TltoolError(f"{_named(loaded[i])} is given twice; give different runs.")
+            raise TltoolError(f"{named(loaded[i])} is given twice; give different runs.")
+    for other in loaded[1:]:
+        _refuse_other_classes(loaded[0], other)
     return loaded
 
 
@@ -167,10 +239,11 @@ def _refuse_other_classes(first: Run, other: Run) -> None:
         lacking = [label for label in more.labels if label not in one.labels]
         if lacking:
             raise TltoolError(
-                f"{_named(more)} knows the class {lacking[0]!r} and {_named(one)} does not; give "
+                f"{named(more)} knows the class {lacking[0]!r} and {named(one)} does not; give "
                 "runs of the same classes."
             )
 
 
-def _named(run: Run) -> str:
+def named(run: Run) -> str:
+    """A run as it is told of."""
     return printable(str(run.folder))

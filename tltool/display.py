@@ -21,6 +21,7 @@ from tltool.advisor import Advice, TapEvidence
 from tltool.backbones.catalogue import BackboneEntry, BackbonePage
 from tltool.comparing import Comparison
 from tltool.data import CheckReport, kinds_in_words
+from tltool.ensembles import EnsembleResult
 from tltool.features import StoreInfo
 from tltool.gallery import Extraction, Neighbours
 from tltool.metrics import METRIC_NAMES, Interval
@@ -33,6 +34,7 @@ __all__ = [
     "print_check",
     "print_comparison",
     "print_csv",
+    "print_ensemble",
     "print_extraction",
     "print_json",
     "print_neighbours",
@@ -67,7 +69,7 @@ def print_result(result: RunResult) -> None:
     bad = f", {len(result.bad_files)} unreadable" if result.bad_files else ""
     table.add_row("Found", f"{result.n_images:,} images of {len(result.labels)} classes{bad}")
     size = "{}x{} pixels".format(*result.input_size)
-    table.add_row("Backbone", f"{result.backbone}, {', '.join(result.taps)}, {size}")
+    table.add_row("Backbone", ", ".join((result.backbone, *result.taps, size)))
     if result.views != "1":
         table.add_row("Views", f"{result.views}: {views(result.views).title}")
     table.add_row("Strategy", result.strategy)
@@ -139,6 +141,32 @@ def print_comparison(found: Comparison) -> None:
         )
     for note in found.notes:
         typer.echo(note)
+
+
+def print_ensemble(found: EnsembleResult) -> None:
+    """Figures as of any run, its members, and how it compares with them."""
+    print_result(found.result)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("Member", overflow="fold")
+    for heading in ("Strategy", "Backbone"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("Weight", "Accuracy", "Log loss"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for m in found.members:
+        figures = ("" if value is None else f"{value:.3f}" for value in (m.accuracy, m.log_loss))
+        table.add_row(escape(m.run), m.strategy, m.backbone, f"{m.weight:.2f}", *figures)
+    typer.echo("\nOn the images that members were weighed by:")
+    _print_rich(table, whole=True)
+    if found.growth is not None:
+        grown = found.growth
+        memory = (
+            ""
+            if grown.peak_memory is None
+            else f"; the largest took {grown.peak_memory / 1e9:.1f} GB"
+        )
+        typer.echo(f"{grown.trained} trained, {grown.at_a_time} at a time{memory}")
+    typer.echo("\nAgainst its members:")
+    print_comparison(found.comparison)
 
 
 def print_check(report: CheckReport) -> None:

@@ -238,6 +238,11 @@ def _of_run(run: Run, image: Path, store: str | Path | None, engine: str) -> _Kn
     """Distances from an image to all those of a run, by the features that its head sees."""
     spaces = run.spaces
     rows = run.images()
+    if run.facts.get("members"):
+        raise TltoolError(
+            f"{run.folder} is an ensemble, whose members have features of their own; name one of "
+            f"them, such as {run.facts['members'][0]['run']}."
+        )
     if not spaces or not rows:
         raise TltoolError(
             f"{run.folder} was made by an older tltool, which did not note where its features are; "

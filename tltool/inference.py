@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from tltool.predictor import Predictor
 from tltool.results import Prediction, RunResult
 from tltool.runs import Run
 
-__all__ = ["evaluate", "predict"]
+__all__ = ["evaluate", "on_images", "predict"]
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def evaluate(
         _log.warning(warning)
     with clock.phase("extract"):
         predictor = loaded.predictor(engine, views)
-        probabilities = _probabilities(predictor, examples)
+        probabilities = on_images(predictor, predictor, examples)
     with clock.phase("evaluate"):
         number = {label: i for i, label in enumerate(loaded.labels)}
         targets = np.array([number[e.label] for e in examples])
@@ -229,13 +229,25 @@ def _examples_to_score(
     return examples, warnings
 
 
-def _probabilities(predictor: Predictor, examples: Sequence[Example]) -> np.ndarray:
+def on_images(
+    predictor: Predictor, said: Callable[[np.ndarray], np.ndarray], examples: Sequence[Example]
+) -> np.ndarray:
+    """What a model says of images, all of which must be readable.
+
+    Args:
+        predictor: whose canvas they are drawn on.
+        said: what is wanted of it, of a batch of canvases: itself, or one of its methods.
+        examples: the images, `n` of them.
+
+    Returns:
+        `(n, ...)`, in their order.
+    """
     readers = [lambda e=e: _bytes_of(e.path) for e in examples]
     parts = []
     with progress("predicting", len(examples)) as advance:
         for batch in canvas_batches(readers, predictor.canvas_size, views=predictor.n_views):
             batch.refuse_unreadable(examples)
-            parts.append(predictor(batch.pixels))
+            parts.append(said(batch.pixels))
             advance(len(batch.rows))
     return np.concatenate(parts)
 

@@ -27,9 +27,17 @@ _HEAD = "predictions"
 class SavedModel(Protocol):
     """What is known of a model that was saved."""
 
-    canvas_size: tuple[int, int]
-    input_size: tuple[int, int]
-    n_views: int
+    @property
+    def canvas_size(self) -> tuple[int, int]:
+        """Height and width in pixels of what it takes."""
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width in pixels of what its network is shown."""
+
+    @property
+    def n_views(self) -> int:
+        """How many pictures of an image that is."""
 
     @property
     def key(self) -> str:
@@ -86,6 +94,10 @@ class Predictor:
         of_views = self._head.predict_proba(found.reshape(-1, found.shape[-1]))
         mean: np.ndarray = of_views.reshape(*found.shape[:2], -1).mean(axis=1)
         return mean
+
+    def scores(self, pixels: np.ndarray) -> np.ndarray:
+        """What the softmax is given, `(n, k)`, float32; of the model's own views alone."""
+        return self._head.scores(self.features(pixels))
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         """What the last layer is given, `(n, d)`, float32; of several views `(n, n_views, d)`."""

@@ -18,6 +18,7 @@ from tltool._files import atomic_path, sha256_of, write_atomically
 from tltool._keras import import_keras
 from tltool._presets import views_for
 from tltool._validation import TltoolError, nearest, storage_error
+from tltool.data import Dataset, Example
 from tltool.features import Space, choose_engine
 from tltool.linear.linear_head import LinearHead
 from tltool.linear.transforms import apply_of_one_image
@@ -26,7 +27,7 @@ from tltool.predictor import Predictor, head_of
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["FORMAT", "Run", "RunWriter", "Tested"]
+__all__ = ["FORMAT", "Run", "RunWriter", "Said", "free_folder"]
 
 FORMAT = 1
 
@@ -145,45 +146,48 @@ class RunWriter:
         self._facts |= facts
         self._write(_RUN, json.dumps(self._facts, indent=2, ensure_ascii=False) + "\n")
 
-    def write_labels(self, labels: Sequence[str]) -> None:
-        """`labels.json`: the classes in the order of the model's outputs."""
-        self._write(_LABELS, json.dumps(list(labels), indent=2, ensure_ascii=False) + "\n")
-
     def write_model(self, model: keras.Model) -> None:
         """`model.keras`."""
         with self._explained(_MODEL), atomic_path(self.folder / _MODEL) as path:
             model.save(path)
 
-    def write_dataset(self, rows: Iterable[Sequence[str]]) -> None:
-        """`dataset.csv`: file, label, split and SHA-256 of every image of the run."""
-        self._write(_DATASET, _csv(("file", "label", "split", "sha256"), rows))
-
-    def write_predictions(
-        self, rows: Sequence[tuple[str, str]], probabilities: np.ndarray, labels: Sequence[str]
+    def write_images(
+        self,
+        dataset: Dataset,
+        probabilities: np.ndarray,
+        held_out: tuple[Sequence[Example], np.ndarray] | None,
     ) -> None:
-        """`predictions.csv`: file, true and predicted class, and each class's probability."""
-        self._write_table(_PREDICTIONS, rows, probabilities, labels)
+        """What there is a row of for each image.
 
-    def write_held_out(
-        self, rows: Sequence[tuple[str, str]], probabilities: np.ndarray, labels: Sequence[str]
-    ) -> None:
-        """`held_out.csv`: the same of images before they were fitted on, out of fold or to
-        validate by.
+        `labels.json`; `dataset.csv`: file, label, split and SHA-256 of every image of the run;
+        `predictions.csv`: file, true and predicted class, and each class's probability;
+        `held_out.csv`: the same of images before they were fitted on, out of fold or to validate
+        by.
+
+        Args:
+            dataset: with its splits.
+            probabilities: of its test images, `(n, k)`.
+            held_out: images and their probabilities `(m, k)`; None where there are none.
         """
-        self._write_table(_HELD_OUT, rows, probabilities, labels)
+        labels = dataset.labels
+        self._write(_LABELS, json.dumps(list(labels), indent=2, ensure_ascii=False) + "\n")
+        rows = ((e.name, e.label, e.split, e.hash.hex()) for e in dataset.examples)
+        self._write(_DATASET, _csv(("file", "label", "split", "sha256"), rows))
+        self._write_said(_PREDICTIONS, dataset.of("test"), probabilities, labels)
+        if held_out is not None:
+            self._write_said(_HELD_OUT, *held_out, labels)
 
-    def _write_table(
+    def _write_said(
         self,
         name: str,
-        rows: Sequence[tuple[str, str]],
+        examples: Sequence[Example],
         probabilities: np.ndarray,
         labels: Sequence[str],
     ) -> None:
-        predicted = probabilities.argmax(axis=1)
         header = ("file", "true", "predicted", *(f"probability of {label}" for label in labels))
         body = (
-            (file, true, labels[best], *(f"{p:.7g}" for p in row))
-            for (file, true), best, row in zip(rows, predicted, probabilities, strict=True)
+            (e.name, e.label, labels[row.argmax()], *(f"{p:.7g}" for p in row))
+            for e, row in zip(examples, probabilities, strict=True)
         )
         self._write(name, _csv(header, body))
 
@@ -225,8 +229,8 @@ class _Explained:
 
 
 @dataclass(frozen=True)
-class Tested:
-    """What a run said of its test images.
+class Said:
+    """What a run said of images.
 
     Args:
         hashes: their SHA-256, hexadecimal.
@@ -237,6 +241,21 @@ class Tested:
     hashes: tuple[str, ...]
     targets: np.ndarray
     probabilities: np.ndarray
+
+    def of(
+        self, images: Sequence[str], own: Sequence[str], labels: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Classes and probabilities of some images, in their order and that of some labels.
+
+        Args:
+            images: hashes, all among its own.
+            own: labels in the run's order.
+            labels: the same in another.
+        """
+        place = {content: i for i, content in enumerate(self.hashes)}
+        rows = [place[content] for content in images]
+        targets = np.array([labels.index(own[t]) for t in self.targets[rows]], np.int64)
+        return targets, self.probabilities[rows][:, [own.index(label) for label in labels]]
 
 
 class Run:
@@ -367,20 +386,31 @@ class Run:
         except OSError:
             return []
 
-    def tested(self) -> Tested:
+    def tested(self) -> Said:
         """What it said of its test images.
 
         Raises:
             TltoolError: the tables of the run are damaged.
         """
-        hashes = {row["file"]: row["sha256"] for row in self.images() if row["split"] == "test"}
+        return self._said(_PREDICTIONS)
+
+    def held_out(self) -> Said | None:
+        """What was said of images before they were fitted on; None where there are none.
+
+        Raises:
+            TltoolError: the tables of the run are damaged.
+        """
+        return self._said(_HELD_OUT) if (self.folder / _HELD_OUT).exists() else None
+
+    def _said(self, table: str) -> Said:
+        hashes = {row["file"]: row["sha256"] for row in self.images()}
         number = {label: i for i, label in enumerate(self.labels)}
-        path = self.folder / _PREDICTIONS
+        path = self.folder / table
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 header, *rows = csv.reader(file)
             columns = [header.index(f"probability of {label}") for label in self.labels]
-            return Tested(
+            return Said(
                 tuple(hashes[row[0]] for row in rows),
                 np.array([number[row[1]] for row in rows], np.int64),
                 np.array([[float(row[i]) for i in columns] for row in rows], np.float64),
@@ -394,6 +424,25 @@ class Run:
     def splits(self) -> dict[str, str]:
         """Split by hexadecimal SHA-256 of every image of the run; empty if it was not kept."""
         return {row["sha256"]: row["split"] for row in self.images() if "sha256" in row}
+
+
+def free_folder(data: str | Path, what: str, facts: Mapping[str, Any] | None = None) -> Path:
+    """`runs/DATA-WHAT`, numbered where that holds something else.
+
+    Args:
+        data: as the user named it.
+        what: was made of it.
+        facts: settings of the run; a folder that holds it unfinished is free. None for none.
+    """
+    name = str(data).removeprefix("tfds:").rstrip("/")
+    stem = Path(name).expanduser().resolve().stem if "tfds:" not in str(data) else name
+    safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in stem) or "data"
+    number = 1
+    while True:
+        folder = Path("runs") / f"{safe}-{what}{f'-{number}' if number > 1 else ''}"
+        if not folder.exists() or (facts and RunWriter.can_continue(folder, dict(facts))):
+            return folder
+        number += 1
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:

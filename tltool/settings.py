@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from tltool.strategies import (
 from tltool.training import TrainingPlan
 from tltool.training.augmentation import check_augmentations
 
-__all__ = ["AUTO", "AdaptSettings", "seconds_of"]
+__all__ = ["AUTO", "AdaptSettings", "seconds_of", "settings_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +120,8 @@ class AdaptSettings:
         patience: epochs without improvement on the validation images that end it; 0 for never.
         budget: time after which training ends with the best so far: "90s", "10m", "1h".
         tensorboard: whether a training's figures are written for TensorBoard, too.
-        seed: of the splits, the folds and the intervals.
+        seed: of the splits, the folds, what is drawn in training, and the intervals.
+        split_seed: of the splits, where it is another; None for the same.
         test: share of the images to test on, where the data brings no test split.
         val: share of the images to validate on, where the data brings no such split.
         engine: "auto", "keras" or "openvino".
@@ -162,6 +163,7 @@ class AdaptSettings:
     budget: str | None = None
     tensorboard: bool = False
     seed: int = 0
+    split_seed: int | None = None
     test: float = 0.2
     val: float = 0.1
     engine: str = "auto"
@@ -228,6 +230,9 @@ class AdaptSettings:
         check_option("--bad-images", self.bad_images, ("skip", "fail"))
         check_shares(self.test, self.val)
         object.__setattr__(self, "seed", check_int("--seed", self.seed, low=0, high=2**32 - 1))
+        if self.split_seed is not None:
+            checked = check_int("--split-seed", self.split_seed, low=0, high=2**32 - 1)
+            object.__setattr__(self, "split_seed", checked)
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -388,9 +393,44 @@ class AdaptSettings:
         return FineTune(plan, budget, unfreeze, cache, str(self.classifier))
 
     @property
+    def seed_of_splits(self) -> int:
+        """What the splits follow from."""
+        return self.seed if self.split_seed is None else self.split_seed
+
+    @property
     def columns(self) -> TableColumns:
         """The columns of a table."""
         return TableColumns(self.image_column, self.label_column, self.split_column)
+
+
+def settings_of(texts: Sequence[str]) -> dict[str, Any]:
+    """Settings of `adapt` as a command line gives them, `["epochs=5", "norms=adapt"]`.
+
+    Raises:
+        TltoolError: an unknown one, or a value of another kind.
+    """
+    kinds = {f.name: str(f.type).removesuffix(" | None") for f in fields(AdaptSettings)}
+    found: dict[str, Any] = {}
+    for text in texts:
+        given, equals, value = text.partition("=")
+        name = given.strip().removeprefix("--").replace("-", "_")
+        if not equals:
+            raise TltoolError(f"--set {text} must be a name and a value, such as epochs=5.")
+        if name not in kinds:
+            raise TltoolError(f"--set {text}: {nearest(name, list(kinds))}")
+        try:
+            found[name] = _READ[kinds[name]](value.strip())
+        except (KeyError, ValueError) as error:
+            raise TltoolError(f"--set {text}: {name} must be {kinds[name]}.") from error
+    return found
+
+
+_READ: dict[str, Callable[[str], Any]] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": {"true": True, "false": False}.__getitem__,
+}
 
 
 def _units(text: str) -> tuple[int, ...]:

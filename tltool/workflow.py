@@ -10,8 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tltool._clock import Clock
 from tltool._files import printable
 from tltool._validation import TltoolError
@@ -26,24 +24,20 @@ from tltool.data import (
     split_dataset,
 )
 from tltool.doctor import Finding, examine, examine_probabilities
-from tltool.evaluation import Evaluation, evaluate_predictions, majority_class
+from tltool.evaluation import Judged, judge, majority_class
 from tltool.features import FeatureSource, FeatureStore, feature_space
 from tltool.linear.linear_head import softmax
-from tltool.metrics import METRIC_NAMES, METRICS
 from tltool.report import PACKAGES, Outcome, findings_in_words, render_report, report_content
 from tltool.results import RunResult
-from tltool.runs import RunWriter
+from tltool.runs import RunWriter, free_folder
 from tltool.settings import AUTO, AdaptSettings
 from tltool.strategies import FittedClassifier
 from tltool.training import Checkpoints, TrainingRecord
 from tltool.training.tensorboard import TensorBoardLog
 
-__all__ = ["adapt", "check", "resume"]
+__all__ = ["absolute", "adapt", "check", "resume", "versions"]
 
 _log = logging.getLogger(__name__)
-
-# What calibration is for.
-_OF_CALIBRATION = ("log_loss", "expected_calibration_error")
 
 
 def check(
@@ -174,7 +168,7 @@ def _adapted(
         with clock.phase("check"):
             checked, report = check_listing(listing, bad_images=chosen.bad_images, cache=kept)
             dataset, splits = split_dataset(
-                checked, seed=chosen.seed, test=chosen.test, val=chosen.val
+                checked, seed=chosen.seed_of_splits, test=chosen.test, val=chosen.val
             )
         if any_backbone or chosen.strategy == AUTO:
             with clock.phase("advise"):
@@ -186,7 +180,7 @@ def _adapted(
             _log.warning(warning)
         source = chosen.make_source(kept, backbone)
         facts = _settings_facts(place.data, chosen, source)
-        folder = place.out or _free_folder(place.data, backbone, facts)
+        folder = place.out or free_folder(place.data, backbone.preset.name, facts)
         RunWriter.refuse_existing(folder, facts, force=place.force)
         with clock.phase("check"):
             findings = examine(source, dataset.of("train", "val"))
@@ -204,8 +198,8 @@ def _adapted(
             warnings.extend(fitted.notes)
         with clock.phase("evaluate"):
             fitted.features_from(source).extract(dataset.examples)
-            probabilities, evaluation, before = _test(fitted, source, dataset, chosen.seed)
-        sums = examine_probabilities(probabilities)
+            judged = _test(fitted, source, dataset, chosen.seed)
+        sums = examine_probabilities(judged.probabilities)
         _warn([sums], warnings)
         result = RunResult(
             run=folder,
@@ -218,9 +212,9 @@ def _adapted(
             labels=dataset.labels,
             n_train=len(dataset.of("train", "val")),
             n_val=len(dataset.of("val")),
-            n_test=evaluation.n,
+            n_test=judged.evaluation.n,
             n_images=report.n_images,
-            evaluation=evaluation,
+            evaluation=judged.evaluation,
             seconds=clock.seconds,
             bad_files=report.bad_files,
             warnings=tuple(warnings),
@@ -229,12 +223,14 @@ def _adapted(
             described=(
                 *_advice_in_words(advice),
                 *fitted.described(),
-                *_calibration_in_words(fitted, evaluation, before),
+                *judged.calibration_in_words(),
             ),
-            calibration=_calibration_facts(fitted, evaluation, before),
+            calibration=judged.calibration_facts(),
             advice=advice,
         )
-        outcome = Outcome(result, chosen, dataset, fitted, probabilities, report, splits, source)
+        outcome = Outcome(
+            result, chosen, dataset, fitted, judged.probabilities, report, splits, source
+        )
         _write_run(writer, outcome)
         kept.trim()
     return result
@@ -274,7 +270,7 @@ def _begun(place: _Place, settings: AdaptSettings) -> dict[str, Any]:
     if settings.weights and Path(settings.weights).expanduser().is_file():
         given["weights"] = str(Path(settings.weights).expanduser().resolve())
     return {
-        "data": _absolute(place.data),
+        "data": absolute(place.data),
         "store": None if place.store is None else str(Path(place.store).expanduser().resolve()),
         "settings": given,
     }
@@ -292,7 +288,7 @@ def _record(writer: RunWriter, *, tensorboard: bool) -> TrainingRecord:
     return TrainingRecord(writer.folder, told)
 
 
-def _absolute(data: str | Path) -> str:
+def absolute(data: str | Path) -> str:
     """A data set's name or path, the same from any folder."""
     return str(data) if str(data).startswith("tfds:") else str(Path(data).expanduser().resolve())
 
@@ -314,7 +310,7 @@ def _settings_facts(
 ) -> dict[str, Any]:
     """All that the outcome follows from; two runs with equal facts are the same run."""
     return asdict(settings) | {
-        "data": printable(_absolute(data)),
+        "data": printable(absolute(data)),
         "backbone": source.backbone.preset.name,
         "weights": source.backbone.weights.hash,
         "tap": [str(part) for part in source.backbone.parts],
@@ -323,64 +319,22 @@ def _settings_facts(
     }
 
 
-def _free_folder(data: str | Path, backbone: Backbone, facts: dict[str, Any]) -> Path:
-    """`runs/DATA-BACKBONE`, numbered where that holds something other than this run unfinished."""
-    name = str(data).removeprefix("tfds:").rstrip("/")
-    stem = Path(name).expanduser().resolve().stem if "tfds:" not in str(data) else name
-    safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in stem) or "data"
-    number = 1
-    while True:
-        folder = Path("runs") / f"{safe}-{backbone.preset.name}{f'-{number}' if number > 1 else ''}"
-        if not folder.exists() or RunWriter.can_continue(folder, facts):
-            return folder
-        number += 1
-
-
-def _test(
-    fitted: FittedClassifier, source: FeatureSource, dataset: Dataset, seed: int
-) -> tuple[np.ndarray, Evaluation, dict[str, float]]:
-    """Probabilities of the test images, their figures, and some as they were uncalibrated."""
+def _test(fitted: FittedClassifier, source: FeatureSource, dataset: Dataset, seed: int) -> Judged:
+    """What is said of the test images, and its figures."""
     examples = dataset.of("test")
-    targets = dataset.targets(examples)
-    scores = fitted.scores(source, examples)
-    probabilities = softmax(scores)
     majority = majority_class(dataset.targets(dataset.of("train", "val")), len(dataset.labels))
-    evaluation = evaluate_predictions(probabilities, targets, majority=majority, seed=seed)
-    before = {}
-    if fitted.calibration is not None:
-        raw = softmax(fitted.calibration.undo(scores.astype(np.float64)))
-        ones = np.ones((1, len(targets)))
-        before = {name: float(METRICS[name](raw, targets, ones)[0]) for name in _OF_CALIBRATION}
-    return probabilities, evaluation, before
-
-
-def _calibration_facts(
-    fitted: FittedClassifier, evaluation: Evaluation, before: Mapping[str, float]
-) -> dict[str, Any] | None:
-    """How scores were calibrated, and what it did to the test images."""
-    found = fitted.calibration
-    if found is None:
-        return None
-    return {
-        "method": found.method,
-        "temperature": found.temperature,
-        "images": found.images,
-        "before": dict(before),
-        "after": {name: evaluation.metrics[name].value for name in _OF_CALIBRATION},
-    }
-
-
-def _calibration_in_words(
-    fitted: FittedClassifier, evaluation: Evaluation, before: Mapping[str, float]
-) -> list[tuple[str, str]]:
-    if fitted.calibration is None:
-        return []
-    changes = (
-        f"{METRIC_NAMES[name].title.lower()} {before[name]:.3f} before, "
-        f"{evaluation.metrics[name].value:.3f} after"
-        for name in _OF_CALIBRATION
+    return judge(
+        fitted.scores(source, examples),
+        dataset.targets(examples),
+        fitted.calibration,
+        majority=majority,
+        seed=seed,
     )
-    return [("Calibration", f"{fitted.calibration.in_words()}; {', '.join(changes)}")]
+
+
+def versions() -> dict[str, str]:
+    """What a figure may depend on, and which it is."""
+    return {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
 
 
 def _write_run(writer: RunWriter, outcome: Outcome) -> None:
@@ -388,19 +342,9 @@ def _write_run(writer: RunWriter, outcome: Outcome) -> None:
     dataset, backbone = outcome.dataset, outcome.source.backbone
     shown = outcome.fitted.features_from(outcome.source)
     height, width = shown.canvas_size
-    examples = dataset.of("test")
-    writer.write_labels(dataset.labels)
-    writer.write_dataset((e.name, e.label, e.split, e.hash.hex()) for e in dataset.examples)
-    writer.write_predictions(
-        [(e.name, e.label) for e in examples], outcome.probabilities, dataset.labels
-    )
     held_out = outcome.fitted.held_out
-    if held_out is not None:
-        writer.write_held_out(
-            [(e.name, e.label) for e in held_out.examples],
-            softmax(held_out.scores),
-            dataset.labels,
-        )
+    told = None if held_out is None else (held_out.examples, softmax(held_out.scores))
+    writer.write_images(dataset, outcome.probabilities, told)
     writer.write_model(outcome.fitted.build_model(outcome.source))
     writer.write_history(outcome.fitted.history)
     writer.update(
@@ -413,8 +357,7 @@ def _write_run(writer: RunWriter, outcome: Outcome) -> None:
             "weights": {"source": backbone.weights.source, "sha256": backbone.weights.hash},
             "check": asdict(outcome.check),
             "splits": asdict(outcome.splits),
-            "versions": {name: version(name) for name in PACKAGES}
-            | {"python": platform.python_version()},
+            "versions": versions(),
         }
     )
     writer.write_report(render_report(report_content(outcome)))

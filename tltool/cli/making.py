@@ -1,4 +1,4 @@
-"""Commands that make a run, or say what it would be: adapt, resume, check, advise, demo."""
+"""Commands that make a run, or say what one would be."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ from tltool.cli.options import (
     SplitColumn,
     StoreOption,
     Tap,
+    TestViews,
     ViewsOption,
     Weights,
 )
 from tltool.cli.running import explained
 from tltool.cli.showing import show_result
 
-__all__ = ["adapt", "advise", "check", "demo", "resume"]
+__all__ = ["adapt", "advise", "check", "demo", "ensemble", "resume"]
 
 
 @app.command()
@@ -184,6 +185,9 @@ def adapt(
         typer.Option(metavar="RUN", help="Run folder to write; default: a new one under runs/."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of splits, folds and intervals.")] = 0,
+    split_seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Of splits, where it is another than --seed.")
+    ] = None,
     test: Annotated[
         float, typer.Option(metavar="FRACTION", help="Share to test on, where none is given.")
     ] = 0.2,
@@ -243,6 +247,7 @@ def adapt(
         budget=budget,
         tensorboard=tensorboard,
         seed=seed,
+        split_seed=split_seed,
         test=test,
         val=val,
         engine=engine,
@@ -251,6 +256,109 @@ def adapt(
         image_column=image_column,
         label_column=label_column,
         split_column=split_column,
+    )
+    show_result(result, json=json, quiet=quiet)
+
+
+@app.command()
+@explained
+def ensemble(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DATA|RUNS",
+            help="Images, as for adapt, to train members on; or folders of finished runs.",
+            show_default=False,
+        ),
+    ],
+    combine: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="mean, geometric-mean, weights, greedy, stacking, or auto: cross-validated on "
+            "images that no member was fitted on.",
+        ),
+    ] = "auto",
+    views: TestViews = None,
+    backbones: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Members' networks, with commas; NAME=FILE for weights of your own. Default: the "
+            "one that adapt would take.",
+        ),
+    ] = None,
+    strategies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="How each network is adapted, with commas: fine-tune, off-the-shelf, frozen-head, "
+            "from-scratch. Default: fine-tune.",
+        ),
+    ] = None,
+    members: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="How many; those beyond one of each network and strategy get other seeds.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Members at a time. Default: as cores, memory and GPUs allow."
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="An option of adapt for all members, such as epochs=5 (several times).",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA", help="Of runs: their images, where they are no longer where they were."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Run folder to write; default: a new one under runs/."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of splits, folds and intervals.")] = 0,
+    engine: EngineOption = "auto",
+    store: StoreOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a finished run.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Make several models into one.
+
+    Trains members on your images, several at a time, or takes finished runs; weighs them by images
+    that none of them was fitted on; saves one model, and says whether it is better than its
+    members.
+    """
+    from tltool.ensembles import ensemble as make_ensemble
+    from tltool.settings import settings_of
+
+    result = make_ensemble(
+        sources,
+        out=out,
+        combine=combine,
+        views=views,
+        backbones=backbones,
+        strategies=strategies,
+        members=members,
+        jobs=jobs,
+        data=data,
+        store=store,
+        engine=engine,
+        seed=seed,
+        force=force,
+        **settings_of(settings or []),
     )
     show_result(result, json=json, quiet=quiet)
 
@@ -266,12 +374,12 @@ def resume(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Go on with an interrupted run.
+    """Go on with an interrupted run or ensemble.
 
     Features that were stored and epochs that were finished are not computed again; the outcome is
     that of an unbroken run.
     """
-    from tltool.workflow import resume as resume_run
+    from tltool.ensembles import resume as resume_run
 
     show_result(resume_run(run), json=json, quiet=quiet)
 

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from tltool._files import counted
-from tltool.data import CheckReport, Dataset, SplitReport, kinds_in_words
+from tltool.data import CheckReport, Dataset, SplitReport, TableColumns, kinds_in_words
 from tltool.features import FeatureSource
 from tltool.report.confidence import confidence_charts
-from tltool.report.html import Mistake, ReportContent
-from tltool.results import RunResult, tried_in_words
+from tltool.report.html import Mistake, ReportContent, ReportTable
+from tltool.results import TRIED, RunResult, tried_in_words
 from tltool.settings import AdaptSettings
 from tltool.strategies import FittedClassifier
 
-__all__ = ["PACKAGES", "Outcome", "findings_in_words", "report_content"]
+__all__ = ["PACKAGES", "Outcome", "findings_in_words", "report_content", "run_page"]
 
 # Those whose version may change a figure.
 PACKAGES = ("tltool", "keras", "tensorflow", "numpy", "openvino", "pillow", "simplejpeg")
+
+_OF_TRIED = (
+    "choice",
+    "How the classifier was chosen",
+    "By cross-validation on training and validation images, never on test ones; of each classifier "
+    "and transforms the best penalty. The figure of the first row is the one that it was chosen "
+    "by, and flatters it: what the choice is worth stands below as the estimated accuracy, from "
+    "nested cross-validation.",
+)
 
 
 def findings_in_words(report: CheckReport, splits: SplitReport) -> list[str]:
@@ -79,61 +88,103 @@ class Outcome:
 
 def report_content(outcome: Outcome) -> ReportContent:
     """What the report of a run shows."""
-    result, dataset, source = outcome.result, outcome.dataset, outcome.source
-    report, splits = outcome.check, outcome.splits
-    predicted = outcome.probabilities.argmax(axis=1)
-    mistakes = [
-        Mistake(e.path, e.name, e.label, dataset.labels[p], float(row[p]))
-        for e, p, row in zip(dataset.of("test"), predicted, outcome.probabilities, strict=True)
-        if dataset.labels[p] != e.label
-    ]
+    result, source = outcome.result, outcome.source
     preset, weights = source.backbone.preset, source.backbone.weights
     origin = preset.weights
     choices = outcome.fitted.choices
-    rows = [
-        ("Strategy", result.strategy),
-        *outcome.result.described,
-        ("Backbone", f"{preset.title}, {preset.parameters:,} parameters in all"),
-        ("Features", ", ".join(str(part) for part in source.backbone.parts)),
-        ("Input", "{}x{} pixels".format(*source.backbone.input_size)),
-        ("Views", f"{source.views.name}: {source.views.title}"),
-        ("Weights", weights.source),
-        *([("Weights from", f"{origin.source}; {origin.licence}")] if weights.published else []),
-        ("Weights SHA-256", weights.hash),
-        ("Source", preset.citation),
-        ("Fitted on", f"{result.n_train:,} images, {result.n_val:,} of them validation images"),
-        ("Engine", f"{source.engine}, {source.precision}"),
-        *((f"Check of {f.check}", f"{f.level}: {f.text}") for f in result.findings),
-        *((f"Seconds to {name}", f"{s:.1f}") for name, s in result.seconds.items()),
-        *((name, version(name)) for name in PACKAGES),
+    tried = tried_in_words(choices)
+    page = run_page(
+        result,
+        outcome.dataset,
+        outcome.check,
+        outcome.splits,
+        outcome.probabilities,
+        name=preset.title,
+        columns=outcome.settings.columns,
+        settings=[
+            ("Backbone", f"{preset.title}, {preset.parameters:,} parameters in all"),
+            ("Features", ", ".join(str(part) for part in source.backbone.parts)),
+            ("Input", "{}x{} pixels".format(*source.backbone.input_size)),
+            ("Views", f"{source.views.name}: {source.views.title}"),
+            ("Weights", weights.source),
+            *([("Weights from", f"{origin.source}; {origin.licence}")] * weights.published),
+            ("Weights SHA-256", weights.hash),
+            ("Source", preset.citation),
+            ("Engine", f"{source.engine}, {source.precision}"),
+        ],
+    )
+    return replace(
+        page,
+        tables=[ReportTable(*_OF_TRIED, TRIED, tried, figures=2)] if len(tried) > 1 else [],
+        history=outcome.fitted.history,
+        best_epoch=choices.get("best_epoch", 0),
+    )
+
+
+def run_page(
+    result: RunResult,
+    dataset: Dataset,
+    check: CheckReport,
+    splits: SplitReport,
+    probabilities: np.ndarray,
+    *,
+    name: str,
+    settings: Sequence[tuple[str, str]],
+    columns: TableColumns | None = None,
+    tables: Sequence[ReportTable] = (),
+) -> ReportContent:
+    """What the report of any run shows.
+
+    Args:
+        result: what the caller gets.
+        dataset: with its splits.
+        check: data findings.
+        splits: how the splits came about.
+        probabilities: of the test images, `(n_test, k)`.
+        name: what was adapted, as a person would say it.
+        settings: pairs of name and value, beside those that every run has.
+        columns: of a table of images, if they are not the usual ones.
+        tables: what else there is to show.
+    """
+    predicted = probabilities.argmax(axis=1)
+    mistakes = [
+        Mistake(e.path, e.name, e.label, dataset.labels[p], float(row[p]))
+        for e, p, row in zip(dataset.of("test"), predicted, probabilities, strict=True)
+        if dataset.labels[p] != e.label
     ]
     run = shlex.quote(str(result.run))
-    columns = "".join(
+    options = "".join(
         f" --{name}-column {shlex.quote(value)}"
-        for name, value in asdict(outcome.settings.columns).items()
+        for name, value in asdict(columns or TableColumns()).items()
         if value is not None
     )
     return ReportContent(
-        title=f"{Path(report.source).name or report.source}: {preset.title}, {result.strategy}",
+        title=f"{Path(check.source).name or check.source}: {name}, {result.strategy}",
         summary=[
-            ("Data", report.source),
-            ("Images", f"{report.n_images:,}"),
+            ("Data", check.source),
+            ("Images", f"{check.n_images:,}"),
             ("Classes", str(len(dataset.labels))),
             ("Run", str(result.run)),
         ],
         warnings=result.warnings,
         labels=dataset.labels,
         evaluation=result.evaluation,
-        check=report,
+        check=check,
         splits=splits,
         mistakes=mistakes,
-        settings=rows,
-        confidence=confidence_charts(outcome.probabilities, dataset.targets(dataset.of("test"))),
-        tried=tried_in_words(choices),
-        history=outcome.fitted.history,
-        best_epoch=choices.get("best_epoch", 0),
+        settings=[
+            ("Strategy", result.strategy),
+            *result.described,
+            *settings,
+            ("Fitted on", f"{result.n_train:,} images, {result.n_val:,} of them validation images"),
+            *((f"Check of {f.check}", f"{f.level}: {f.text}") for f in result.findings),
+            *((f"Seconds to {name}", f"{s:.1f}") for name, s in result.seconds.items()),
+            *((name, version(name)) for name in PACKAGES),
+        ],
+        confidence=confidence_charts(probabilities, dataset.targets(dataset.of("test"))),
+        tables=tables,
         commands=[
             f"tltool predict {run} PHOTO.jpg",
-            f"tltool evaluate {run} {shlex.quote(report.source)} --split test{columns}",
+            f"tltool evaluate {run} {shlex.quote(check.source)} --split test{options}",
         ],
     )

@@ -22,7 +22,7 @@ from tltool.report.confidence import ConfidenceCharts
 from tltool.report.curves import training_charts
 from tltool.report.thumbnails import data_address, thumbnail
 
-__all__ = ["Mistake", "ReportContent", "render_report"]
+__all__ = ["Mistake", "ReportContent", "ReportTable", "render_report"]
 
 _MOST_MISTAKES = 24
 _MOST_CONFUSIONS = 15
@@ -38,6 +38,27 @@ class Mistake:
     true: str
     predicted: str
     probability: float
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A table of its own.
+
+    Args:
+        anchor: a name for links to it.
+        title: above it.
+        note: what is to be known of it; plain text.
+        headings: of its columns.
+        rows: texts.
+        figures: how many of the last columns hold figures.
+    """
+
+    anchor: str
+    title: str
+    note: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    figures: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,8 +79,7 @@ class ReportContent:
         history: of a training, a mapping an epoch.
         best_epoch: the one that was kept, from 1.
         confidence: probabilities against what is right; None where they are not known.
-        tried: rows of what was cross-validated, the best first: classifier, transforms, penalty,
-            accuracy, log loss.
+        tables: what else there is to show.
     """
 
     title: str
@@ -73,7 +93,7 @@ class ReportContent:
     settings: Sequence[tuple[str, str]]
     commands: Sequence[str]
     confidence: ConfidenceCharts | None = None
-    tried: Sequence[tuple[str, ...]] = ()
+    tables: Sequence[ReportTable] = ()
     history: Sequence[Mapping[str, Any]] = ()
     best_epoch: int = 0
 

@@ -1,0 +1,579 @@
+"""Finished runs -> one run, whose model is all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tltool._clock import Clock
+from tltool._files import counted, printable, sha256_of
+from tltool._presets import Views, views_for
+from tltool._validation import TltoolError, check_option
+from tltool.combining import METHODS, CombinationChoice, choose_combination
+from tltool.comparing import (
+    Comparison,
+    Entrant,
+    comparison_of,
+    distinct_runs,
+    entrant,
+    named,
+    on_common_images,
+)
+from tltool.data import (
+    CheckReport,
+    Dataset,
+    Example,
+    SplitReport,
+    TableColumns,
+    check_listing,
+    read_listing,
+)
+from tltool.ensembles.results import EnsembleResult, Growth, MemberFacts
+from tltool.evaluation import Judged, judge, majority_class
+from tltool.features import FeatureStore, choose_engine
+from tltool.inference import on_images
+from tltool.linear.calibration import Calibration, choose_calibration
+from tltool.linear.linear_head import softmax
+from tltool.merging import combined_model, on_views
+from tltool.metrics import log_losses
+from tltool.predictor import Predictor
+from tltool.report import ReportTable, findings_in_words, render_report, run_page
+from tltool.results import RunResult
+from tltool.runs import Run, RunWriter, Said
+from tltool.strategies.folds import stratified_folds
+from tltool.workflow import versions
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["COMBINE", "CombinedSettings", "combine_runs"]
+
+_log = logging.getLogger(__name__)
+
+COMBINE = ("auto", *METHODS)
+"""Ways to combine members."""
+
+_NAME = "ensemble"
+_FOLDS = 5
+
+# So many images are shown to the one model, where its members' tables tell the rest, and it may be
+# so far from what they say together.
+_ASKED, _AGREE = 16, 1e-3
+
+
+@dataclass(frozen=True)
+class CombinedSettings:
+    """What a combined run follows from, besides its members.
+
+    Args:
+        combine: one of `COMBINE`.
+        views: pictures of an image over which the probabilities of members that see one are
+            averaged; None for what each makes of an image.
+        data: the images, where they no longer are where the first member says; None otherwise.
+        store: folder of the store, where inspections are kept; None for the user's.
+        engine: "auto", "keras" or "openvino".
+        seed: of folds, bags and intervals.
+    """
+
+    combine: str = "auto"
+    views: str | None = None
+    data: str | None = None
+    store: str | None = None
+    engine: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_option("--combine", self.combine, COMBINE)
+        check_option("--engine", self.engine, ("auto", "keras", "openvino"))
+
+
+def combine_runs(
+    runs: Sequence[str | Path],
+    out: Path,
+    settings: CombinedSettings,
+    *,
+    writer: RunWriter | None = None,
+    growth: Growth | None = None,
+    force: bool = False,
+) -> EnsembleResult:
+    """One run of several, weighed by the images that none of them was fitted on.
+
+    Args:
+        runs: folders of two or more finished runs of the same classes.
+        out: the run folder.
+        settings: how they are combined.
+        writer: of that folder, if it was begun already.
+        growth: how the members came to be, if for this ensemble.
+        force: replace a finished run.
+
+    Returns:
+        The figures on the images that all were tested on, and the members beside them.
+
+    Raises:
+        TltoolError: members that are too few, unfinished, of other classes, or were not tested on
+            the same images; or data that is gone.
+    """
+    clock = Clock()
+    members = _Members(distinct_runs(runs, "combine"), settings)
+    facts = members.facts()
+    if writer is None:
+        RunWriter.refuse_existing(out, facts, force=force)
+    with clock.phase("check"), FeatureStore(settings.store) as cache:
+        dataset, check, splits = members.dataset(cache)
+    tested = [entrant(run) for run in members.runs]
+    if not dataset.of("test"):
+        first, last = members.runs[0], members.runs[-1]
+        raise TltoolError(
+            f"{named(first)} and {named(last)} were not tested on the same images, so nothing "
+            "would tell what they are worth together; combine runs on the same data and --seed."
+        )
+    if writer is None:
+        writer = RunWriter(out, facts, force=force)
+        writer.update({"begun": {"combine": {"runs": members.folders, **asdict(settings)}}})
+    with clock.phase("fit"):
+        weighed = members.weighed(dataset)
+        model = members.model(weighed)
+    with clock.phase("evaluate"):
+        writer.write_model(model)
+        made = _Made(writer.folder, members, model)
+        judged, notes = _test(made, members, weighed, dataset, tested)
+        notes = [*weighed.notes, *notes]
+        for note in notes:
+            _log.warning(note)
+        comparison = _compared(out, members, dataset, judged, tested, settings.seed)
+    facts_of_members = weighed.members(members.runs)
+    result = RunResult(
+        run=out,
+        strategy=_NAME,
+        backbone=_counted([str(run.facts["backbone"]) for run in members.runs]),
+        taps=(),
+        input_size=members.canvas_size,
+        views="1" if settings.views is None else settings.views,
+        labels=dataset.labels,
+        n_train=len(dataset.of("train", "val")),
+        n_val=len(dataset.of("val")),
+        n_test=judged.evaluation.n,
+        n_images=check.n_images,
+        evaluation=judged.evaluation,
+        seconds=({} if growth is None else {"train": growth.seconds}) | clock.seconds,
+        bad_files=check.bad_files,
+        choices=weighed.choices(),
+        warnings=tuple(notes),
+        notes=tuple(findings_in_words(check, splits)),
+        described=(*weighed.described(facts_of_members), *judged.calibration_in_words()),
+        calibration=judged.calibration_facts(),
+    )
+    ensemble = EnsembleResult(result, facts_of_members, comparison, growth)
+    height, width = members.canvas_size
+    writer.write_images(dataset, judged.probabilities, weighed.held_out())
+    writer.update(
+        ensemble.as_json()
+        | {
+            "classes": len(dataset.labels),
+            "majority": judged.evaluation.majority,
+            "canvas": {"height": height, "width": width, "views": 1},
+            "check": asdict(check),
+            "splits": asdict(splits),
+            "versions": versions(),
+        }
+    )
+    page = run_page(
+        result,
+        dataset,
+        check,
+        splits,
+        judged.probabilities,
+        name=result.backbone,
+        settings=[("Engine", f"{choose_engine(settings.engine)}, {members.precision}")],
+        tables=[*weighed.tables(facts_of_members), _comparison_table(comparison)],
+    )
+    writer.write_report(render_report(page))
+    writer.finish()
+    return ensemble
+
+
+class _Members:
+    """Runs that are to become one, and what they must have in common."""
+
+    def __init__(self, runs: Sequence[Run], settings: CombinedSettings) -> None:
+        self.runs, self.settings = tuple(runs), settings
+        self.labels = runs[0].labels
+        precisions = {run.precision for run in runs}
+        self.precision = precisions.pop() if len(precisions) == 1 else "float32"
+        self._views = [self._views_of(run) for run in runs]
+        sizes = [
+            run.canvas_size if views is None else views.canvas_size(run.input_size)
+            for run, views in zip(runs, self._views, strict=True)
+        ]
+        self.canvas_size = max(sizes, key=lambda size: (size[0] * size[1], size))
+        self.changed = len(set(sizes)) > 1 or any(views is not None for views in self._views)
+        """Whether the members are shown other pixels than they were alone."""
+
+    def _views_of(self, run: Run) -> Views | None:
+        if self.settings.views is None or run.n_views > 1:
+            return None
+        views = views_for(self.settings.views, run.input_size)
+        if views.random:
+            raise TltoolError(
+                f"--views {self.settings.views} draws views at random, which is for training; "
+                f"take others, such as --views {views.predict}."
+            )
+        return None if views.count == 1 else views
+
+    @property
+    def folders(self) -> list[str]:
+        return [str(run.folder.resolve()) for run in self.runs]
+
+    def facts(self) -> dict[str, Any]:
+        """All that the outcome follows from."""
+        members = [{"run": printable(named(run)), "model": run.key} for run in self.runs]
+        return asdict(self.settings) | {
+            "strategy": _NAME,
+            "data": self._data,
+            "members": members,
+            "precision": self.precision,
+            "weights": None,
+        }
+
+    @property
+    def _data(self) -> str:
+        return self.settings.data or str(self.runs[0].facts["settings"]["data"])
+
+    def dataset(self, cache: FeatureStore) -> tuple[Dataset, CheckReport, SplitReport]:
+        """The images; those that all members tested are test images, and so on."""
+        given = self.runs[0].facts["settings"]
+        columns = {
+            name: given.get(name) for name in ("image_column", "label_column", "split_column")
+        }
+        try:
+            listing = read_listing(self._data, TableColumns.named(columns))
+        except TltoolError as error:
+            if self.settings.data:
+                raise
+            raise TltoolError(
+                f"The images of {named(self.runs[0])} cannot be read ({error}); say where they are "
+                "now with --data."
+            ) from error
+        checked, report = check_listing(listing, cache=cache, for_training=False)
+        splits = [run.splits() for run in self.runs]
+
+        def split_of(example: Example) -> str:
+            content = example.hash.hex()
+            found = {of_run.get(content, "") for of_run in splits}
+            if "" in found:
+                return ""
+            return found.pop() if len(found) == 1 else "train"
+
+        examples = tuple(replace(e, split=split_of(e)) for e in checked.examples)
+        known = tuple(e for e in examples if e.split)
+        sizes = Counter(e.split for e in known)
+        kept = {name: sizes[name] for name in ("train", "val", "test") if sizes[name]}
+        dataset = Dataset(checked.source, known, self.labels, frozenset(kept))
+        return dataset, report, SplitReport(kept, (), ())
+
+    def weighed(self, dataset: Dataset) -> _Weighed:
+        """How much each member counts, by images that none of them was fitted on."""
+        told = [run.held_out() for run in self.runs]
+        lacking = [named(run) for run, one in zip(self.runs, told, strict=True) if one is None]
+        m, k = len(self.runs), len(self.labels)
+        known: list[Example] = []
+        probabilities, targets = np.empty((m, 0, k)), np.empty(0, np.int64)
+        if not lacking:
+            entrants = [
+                Entrant(named(run), "", "", 0, run.labels, one)
+                for run, one in zip(self.runs, told, strict=True)
+                if one is not None
+            ]
+            common, targets, probabilities = on_common_images(entrants)
+            by_hash = {e.hash.hex(): e for e in dataset.of("train", "val")}
+            rows = [i for i, content in enumerate(common) if content in by_hash]
+            known = [by_hash[common[i]] for i in rows]
+            targets, probabilities = targets[rows], probabilities[:, rows]
+        folds = stratified_folds(known, _FOLDS, self.settings.seed) if known else None
+        methods = METHODS if self.settings.combine == "auto" else (self.settings.combine,)
+        seed = self.settings.seed
+        choice = choose_combination(probabilities, targets, folds, methods, seed=seed)
+        calibration = Calibration.of_temperature(1.0, k, 0)
+        if known:
+            calibration = choose_calibration(choice.scores, targets, folds)
+        notes = [choice.note] if choice.note else []
+        if lacking:
+            notes.insert(
+                0,
+                f"{lacking[0]} says nothing of images that it was not fitted on, so members could "
+                "not be weighed.",
+            )
+        return _Weighed(choice, calibration, tuple(known), targets, probabilities, tuple(notes))
+
+    def model(self, weighed: _Weighed) -> keras.Model:
+        """The one model."""
+        return combined_model(
+            [
+                model if views is None else on_views(model, views, run.input_size)
+                for run, views, model in zip(
+                    self.runs, self._views, map(self._aligned, self.runs), strict=True
+                )
+            ],
+            weighed.choice.chosen,
+            weighed.calibration,
+            self.canvas_size,
+        )
+
+    def _aligned(self, run: Run) -> keras.Model:
+        """A member's model, its last layer in the order of the first one's classes."""
+        model = run.model()
+        order = [run.labels.index(label) for label in self.labels]
+        if order != sorted(order):
+            last = model.get_layer("predictions")
+            last.set_weights([array[..., order] for array in last.get_weights()])
+        return model
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The one model before its run is finished."""
+
+    folder: Path
+    members: _Members
+    made: keras.Model
+    n_views: int = 1
+
+    @property
+    def canvas_size(self) -> tuple[int, int]:
+        return self.members.canvas_size
+
+    input_size = canvas_size
+
+    @property
+    def precision(self) -> str:
+        return self.members.precision
+
+    @property
+    def key(self) -> str:
+        return f"run-{sha256_of(self.folder / 'model.keras').hex()[:24]}"
+
+    def model(self) -> keras.Model:
+        return self.made
+
+
+@dataclass(frozen=True)
+class _Weighed:
+    """How members become one, and by what.
+
+    Args:
+        choice: the method, and what the others were worth.
+        calibration: of what it gives.
+        known: images that no member was fitted on, `n` of them.
+        targets: their classes, `(n,)`.
+        probabilities: the members', `(m, n, k)`.
+        notes: what should be known of it.
+    """
+
+    choice: CombinationChoice
+    calibration: Calibration
+    known: tuple[Example, ...]
+    targets: np.ndarray
+    probabilities: np.ndarray
+    notes: tuple[str, ...]
+
+    def scores(self, probabilities: np.ndarray) -> np.ndarray:
+        """Calibrated, of members' probabilities `(m, n, k)`."""
+        return self.calibration.apply(self.choice.chosen.scores(probabilities))
+
+    def held_out(self) -> tuple[tuple[Example, ...], np.ndarray] | None:
+        """What it says of those images, fitted without the fold of each."""
+        if not self.known:
+            return None
+        return self.known, softmax(self.calibration.apply(self.choice.scores))
+
+    def members(self, runs: Sequence[Run]) -> tuple[MemberFacts, ...]:
+        """What each member is worth on those images, and what it weighs."""
+        found = []
+        for run, weight, p in zip(
+            runs, self.choice.chosen.weights, self.probabilities, strict=True
+        ):
+            accuracy = loss = None
+            if self.known:
+                accuracy = float((p.argmax(axis=1) == self.targets).mean())
+                loss = float(log_losses(p, self.targets).mean())
+            strategy, backbone = str(run.facts["strategy"]), str(run.facts["backbone"])
+            found.append(MemberFacts(named(run), strategy, backbone, float(weight), accuracy, loss))
+        return tuple(found)
+
+    def choices(self) -> dict[str, Any]:
+        """As JSON values."""
+        table = {
+            name: {"accuracy": accuracy, "log_loss": loss}
+            for name, (accuracy, loss) in self.choice.table.items()
+        }
+        return {
+            "combine": self.choice.chosen.method,
+            "combining": table,
+            "images": len(self.known),
+            "nested_accuracy": self.choice.nested,
+        }
+
+    def described(self, members: Sequence[MemberFacts]) -> list[tuple[str, str]]:
+        """In words."""
+        method = self.choice.chosen.method
+        said = f"{method}, of {counted(len(members), 'member')}"
+        if self.choice.table:
+            said += f", by {counted(len(self.known), 'image')} that none was fitted on"
+        rows = [("Combined by", said)]
+        if self.choice.nested is not None:
+            rows.append(
+                ("Estimated accuracy", f"{self.choice.nested:.3f}, by nested cross-validation")
+            )
+        unused = sum(member.weight == 0 for member in members)
+        if unused:
+            left = counted(unused, "member") + " that weigh nothing are not in the model"
+            rows.append(("Left out", left if unused > 1 else left.replace("weigh", "weighs")))
+        return rows
+
+    def tables(self, members: Sequence[MemberFacts]) -> list[ReportTable]:
+        """For the report."""
+
+        def figure(value: float | None) -> str:
+            return "" if value is None else f"{value:.3f}"
+
+        rows = [
+            (
+                m.run,
+                m.strategy,
+                m.backbone,
+                f"{m.weight:.2f}",
+                figure(m.accuracy),
+                figure(m.log_loss),
+            )
+            for m in members
+        ]
+        by = f"on {counted(len(self.known), 'image')} that none of them was fitted on"
+        found = [
+            ReportTable(
+                "members",
+                "Members",
+                f"Accuracy and log loss are {by}." if self.known else "No images could weigh them.",
+                ("Run", "Strategy", "Backbone", "Weight", "Accuracy", "Log loss"),
+                rows,
+                3,
+            )
+        ]
+        if len(self.choice.table) > 1:
+            methods = [
+                (name, f"{accuracy:.3f}", f"{loss:.3f}")
+                for name, (accuracy, loss) in self.choice.table.items()
+            ]
+            found.append(
+                ReportTable(
+                    "combining",
+                    "How they were combined",
+                    f"Ways to combine them, cross-validated {by}; taken was the first that is not "
+                    f"told apart from the one with the lowest log loss: "
+                    f"{self.choice.chosen.method}.",
+                    ("Method", "Accuracy", "Log loss"),
+                    methods,
+                    2,
+                )
+            )
+        return found
+
+
+def _test(
+    made: _Made,
+    members: _Members,
+    weighed: _Weighed,
+    dataset: Dataset,
+    tested: Sequence[Entrant],
+) -> tuple[Judged, list[str]]:
+    """What the one model says of the test images, its figures, and what should be known of it.
+
+    Where each member sees the pixels that it saw alone, that follows from what they said; the
+    model is asked about a few images, to be sure.
+    """
+    examples = dataset.of("test")
+    place, _, probabilities = on_common_images(tested)
+    rows = {content: i for i, content in enumerate(place)}
+    together = weighed.scores(probabilities[:, [rows[e.hash.hex()] for e in examples]])
+    engine = members.settings.engine
+    predictor = Predictor(made, choose_engine(engine), fall_back=engine == "auto")
+    asked = examples if members.changed else examples[:_ASKED]
+    own = on_images(predictor, predictor.scores, asked)
+    apart = softmax(own) - softmax(together[: len(asked)])
+    notes = []
+    if members.changed:
+        same = (own.argmax(axis=1) == together.argmax(axis=1)).mean()
+        notes.append(
+            "Members see other pixels in the one model than alone (several views of an image, or "
+            "the largest canvas of all made smaller), and were weighed by what they said alone; "
+            f"of {counted(len(asked), 'test image')} {same:.1%} get the same answer. The figures "
+            "are the one model's."
+        )
+    elif np.abs(apart).max() > _AGREE:
+        raise TltoolError(
+            f"{made.folder / 'model.keras'} is {np.abs(apart).max():.1g} from what its members say "
+            "together, so it was not finished; combine them with --engine keras, and tell us."
+        )
+    majority = majority_class(dataset.targets(dataset.of("train", "val")), len(dataset.labels))
+    scores = own if members.changed else together
+    targets = dataset.targets(examples)
+    seed = members.settings.seed
+    return judge(scores, targets, weighed.calibration, majority=majority, seed=seed), notes
+
+
+def _compared(
+    out: Path,
+    members: _Members,
+    dataset: Dataset,
+    judged: Judged,
+    tested: Sequence[Entrant],
+    seed: int,
+) -> Comparison:
+    """The ensemble and its members, on the images that all were tested on."""
+    examples = dataset.of("test")
+    said = Said(
+        tuple(e.hash.hex() for e in examples), dataset.targets(examples), judged.probabilities
+    )
+    whole = Entrant(
+        printable(str(out)), _NAME, "", judged.evaluation.majority, members.labels, said
+    )
+    return comparison_of([whole, *tested], seed=seed)
+
+
+def _comparison_table(found: Comparison) -> ReportTable:
+    rows = []
+    for one in found.runs:
+        accuracy, loss = (one.evaluation.metrics[name] for name in ("accuracy", "log_loss"))
+        interval = f"{accuracy.low:.3f} to {accuracy.high:.3f}"
+        error = one.evaluation.metrics["expected_calibration_error"].value
+        rows.append(
+            (
+                one.run,
+                one.strategy,
+                f"{accuracy.value:.3f}",
+                interval,
+                f"{loss.value:.3f}",
+                f"{error:.3f}",
+            )
+        )
+    said = " ".join(pair.in_words() for pair in found.pairs)
+    return ReportTable(
+        "comparison",
+        "Against its members",
+        f"On {counted(found.n, 'test image')} that they have in common. {said}",
+        ("Run", "Strategy", "Accuracy", "95 % interval", "Log loss", "Calibration error"),
+        rows,
+        4,
+    )
+
+
+def _counted(names: Sequence[str]) -> str:
+    """ "a, 2 x b"."""
+    return ", ".join(
+        name if count == 1 else f"{count} x {name}" for name, count in Counter(names).items()
+    )

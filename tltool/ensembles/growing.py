@@ -1,0 +1,235 @@
+"""Images -> members, each a run of its own -> one run of them all."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tltool._files import printable
+from tltool._presets import backbone_preset
+from tltool._validation import TltoolError, check_int, check_option
+from tltool.backbones.layers import layer_table
+from tltool.data import check_listing, read_listing, split_dataset
+from tltool.ensembles.combined_run import CombinedSettings, combine_runs
+from tltool.ensembles.processes import Task, peak_memory, places_for, run_tasks
+from tltool.ensembles.results import EnsembleResult, Growth
+from tltool.features import FeatureStore
+from tltool.runs import Run, RunWriter
+from tltool.settings import AdaptSettings
+from tltool.strategies import STRATEGIES, FineTune, FromScratch, OffTheShelf
+from tltool.workflow import absolute
+
+__all__ = ["GrownSettings", "grow"]
+
+# What a process takes before it sees an image, and each parameter and activation in training:
+# weights, gradients, momentum, the best so far; forwards, backwards and what is in flight.
+_PROCESS = 1.2e9
+_OF_PARAMETER, _OF_ACTIVATION = 16.0, 12.0
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class GrownSettings:
+    """What an ensemble that is made of images follows from.
+
+    Args:
+        backbones: names of presets; `NAME=FILE` for weights of one's own.
+        strategies: of the members; each backbone is adapted with each.
+        members: how many; more than there are pairs of these are trained with other seeds. None
+            for one a pair.
+        combine: see `CombinedSettings`.
+        views: see there.
+        settings: of `AdaptSettings`, the same for all.
+    """
+
+    backbones: tuple[str, ...]
+    strategies: tuple[str, ...] = (FineTune.name,)
+    members: int | None = None
+    combine: str = "auto"
+    views: str | None = None
+    settings: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.strategies:
+            check_option("--strategies", name, STRATEGIES)
+        if self.members is not None:
+            check_int("--members", self.members, low=2)
+
+    def plan(self) -> list[tuple[str, AdaptSettings]]:
+        """Names and settings of the members.
+
+        Raises:
+            TltoolError: a single member, or several that would be the same.
+        """
+        pairs = [(b, s) for s in self.strategies for b in self.backbones]
+        count = len(pairs) if self.members is None else self.members
+        if count < 2:
+            raise TltoolError(
+                "One member is no ensemble; name several with --backbones or --strategies, or "
+                "train several with --members 3."
+            )
+        trained = [pair for pair in pairs if pair[1] != OffTheShelf.name]
+        if count > len(pairs) and not trained:
+            raise TltoolError(
+                f"--members {count}: {OffTheShelf.name} fits the same classifier each time, so "
+                f"there are {len(pairs)} different members; add a strategy that trains."
+            )
+        others = itertools.cycle(trained)
+        chosen = pairs[:count] + [next(others) for _ in range(count - len(pairs))]
+        base = dict(self.settings or {})
+        seed = int(base.get("seed") or 0)
+        given = {"split_seed": seed} | base
+        found = []
+        for i, pair in enumerate(chosen):
+            name, _, weights = pair[0].partition("=")
+            own = given | {"backbone": name, "strategy": pair[1]}
+            own |= {"seed": seed + chosen[:i].count(pair)}
+            if weights:
+                own["weights"] = str(Path(weights).expanduser().resolve())
+            found.append((f"{i + 1}-{name}-{pair[1]}", AdaptSettings.checked("ensemble", own)))
+        return found
+
+
+def grow(
+    data: str | Path,
+    out: Path,
+    grown: GrownSettings,
+    *,
+    store: str | Path | None = None,
+    jobs: int | None = None,
+    force: bool = False,
+) -> EnsembleResult:
+    """Train members, and combine them.
+
+    Args:
+        data: as for `adapt`.
+        out: the run folder; its members are run folders in `members/` inside it.
+        grown: what follows from it.
+        store: folder of the feature store.
+        jobs: members at a time; None for what cores, memory and GPUs allow.
+        force: replace a finished run.
+
+    Raises:
+        TltoolError: what `adapt` raises for a member, or `combine_runs` for all.
+    """
+    if jobs is not None:
+        check_int("--jobs", jobs, low=1)
+    plan = grown.plan()
+    facts = _facts(data, grown)
+    RunWriter.refuse_existing(out, facts, force=force)
+    for _, settings in plan:  # what is wrong with a member is told before any is trained
+        settings.make_backbone([])
+        settings.make_strategy()
+    writer = RunWriter(out, facts, force=force)
+    place = None if store is None else str(Path(store).expanduser().resolve())
+    writer.update({"begun": {"grow": {"data": absolute(data), "store": place, **asdict(grown)}}})
+    folders = [out / "members" / name for name, _ in plan]
+    tasks = [
+        _task(data, name, settings, folder, store, force=force)
+        for (name, settings), folder in zip(plan, folders, strict=True)
+        if force or not _is_finished(folder)
+    ]
+    started = time.perf_counter()
+    places = places_for(tasks, jobs)
+    if places > 1:  # features are extracted once, by all cores
+        _extract(data, [settings for _, settings in plan], store)
+    run_tasks(tasks, places)
+    growth = Growth(len(tasks), places, time.perf_counter() - started, peak_memory())
+    base = plan[0][1]
+    return combine_runs(
+        folders,
+        out,
+        CombinedSettings(
+            combine=grown.combine,
+            views=grown.views,
+            data=absolute(data),
+            store=place,
+            engine=base.engine,
+            seed=base.seed_of_splits,
+        ),
+        writer=writer,
+        growth=growth if tasks else None,
+    )
+
+
+def _facts(data: str | Path, grown: GrownSettings) -> dict[str, Any]:
+    facts = asdict(grown)
+    given = dict(grown.settings or {})
+    return facts | {
+        "backbones": list(grown.backbones),
+        "strategies": list(grown.strategies),
+        "settings": given,
+        "strategy": "ensemble",
+        "data": printable(absolute(data)),
+        "precision": given.get("precision", AdaptSettings.precision),
+        "seed": given.get("seed", 0),
+        "weights": None,
+    }
+
+
+def _is_finished(folder: Path) -> bool:
+    try:
+        Run(folder)
+    except TltoolError:
+        return False
+    return True
+
+
+def _task(
+    data: str | Path,
+    name: str,
+    settings: AdaptSettings,
+    folder: Path,
+    store: str | Path | None,
+    *,
+    force: bool,
+) -> Task:
+    arguments = ["adapt", absolute(data), "--out", str(folder), "--quiet"]
+    if store is not None:
+        arguments += ["--store", str(store)]
+    if force:
+        arguments.append("--force")
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        default = None if field.default is MISSING else field.default
+        if value == default or value is None:
+            continue
+        option = f"--{field.name.replace('_', '-')}"
+        arguments.append(option if value is True else f"{option}={value}")
+    log = folder.with_suffix(folder.suffix + ".log")
+    return Task(name, tuple(arguments), folder, log, _memory(settings))
+
+
+def _memory(settings: AdaptSettings) -> float:
+    """About how many bytes a member takes."""
+    if settings.strategy not in (FineTune.name, FromScratch.name) or settings.backbone is None:
+        return _PROCESS
+    preset = backbone_preset(settings.backbone)
+    rows = layer_table(preset, preset.input_size)
+    activations = 0.0
+    for row in rows:
+        size = 1.0
+        for side in row.output_shape:
+            size *= side or 1
+        activations += size
+    batch = settings.batch_size or _BATCH
+    return _PROCESS + _OF_PARAMETER * preset.parameters + _OF_ACTIVATION * batch * activations
+
+
+def _extract(data: str | Path, members: Sequence[AdaptSettings], store: str | Path | None) -> None:
+    """Features that members will read."""
+    with FeatureStore(store) as kept:
+        first = members[0]
+        dataset, _ = check_listing(
+            read_listing(data, first.columns), bad_images=first.bad_images, cache=kept
+        )
+        dataset, _ = split_dataset(
+            dataset, seed=first.seed_of_splits, test=first.test, val=first.val
+        )
+        for settings in members:
+            if settings.strategy != FromScratch.name:
+                settings.make_strategy().extract(settings.make_source(kept), dataset)

@@ -1,0 +1,171 @@
+"""Of runs, or of images: one run that is an ensemble."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tltool._validation import TltoolError
+from tltool.ensembles.combined_run import CombinedSettings, combine_runs
+from tltool.ensembles.growing import GrownSettings, grow
+from tltool.ensembles.results import EnsembleResult
+from tltool.results import RunResult
+from tltool.runs import RunWriter, free_folder
+from tltool.settings import AdaptSettings
+from tltool.strategies import FineTune
+from tltool.workflow import resume as resume_adaptation
+
+__all__ = ["ensemble", "resume"]
+
+_log = logging.getLogger(__name__)
+
+
+def ensemble(
+    sources: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    combine: str = "auto",
+    views: str | None = None,
+    backbones: str | Sequence[str] | None = None,
+    strategies: str | Sequence[str] | None = None,
+    members: int | None = None,
+    jobs: int | None = None,
+    data: str | Path | None = None,
+    store: str | Path | None = None,
+    engine: str = "auto",
+    seed: int = 0,
+    force: bool = False,
+    **settings: Any,
+) -> EnsembleResult:
+    """Several models made into one: of finished runs, or trained on images.
+
+    Args:
+        sources: folders of two or more finished runs; or one set of images, as for `adapt`.
+        out: the run folder; None for a new one under `runs/`.
+        combine: "mean", "geometric-mean", "weights" (of the mean with the lowest log loss),
+            "greedy" (Caruana's selection), "stacking" (multinomial logistic regression), or "auto"
+            for the simplest that is not told apart from the best by cross-validation, on images
+            that no member was fitted on.
+        views: pictures of an image over which the probabilities of members that see one are
+            averaged: "1", "2", "10", "12", or "auto".
+        backbones: of images, names of the members' networks, with commas or one by one;
+            `NAME=FILE` for weights of one's own. None for the one that `adapt` would take.
+        strategies: of images, how each network is adapted; None for fine-tuning.
+        members: of images, how many to train; None for one of each network and strategy.
+        jobs: of images, members at a time; None for what cores, memory and GPUs allow.
+        data: of runs, the images, where they are no longer where they were.
+        store: folder of the feature store; None for the user's.
+        engine: "auto", "keras" or "openvino".
+        seed: of splits, of folds and of the first member; others have those that follow.
+        force: replace a finished run.
+        **settings: of images, see `AdaptSettings`; the same for all members.
+
+    Returns:
+        Figures on the test images, its members, and how it compares with them.
+
+    Raises:
+        TltoolError: in one sentence, what is wrong and what to do.
+
+    Example:
+        >>> tltool.ensemble(["runs/a", "runs/b"]).result.evaluation.metrics["accuracy"]
+        Interval(value=0.95, low=0.92, high=0.97)
+    """
+    given = [sources] if isinstance(sources, str | Path) else list(sources)
+    folder = None if out is None else Path(out).expanduser()
+    place = None if store is None else str(Path(store).expanduser().resolve())
+    if not given:
+        raise TltoolError("There is nothing to combine; give folders of runs, or of images.")
+    are_runs = [_is_run(source) for source in given]
+    if not any(are_runs) and len(given) == 1:
+        grown = GrownSettings(
+            backbones=_backbones(backbones),
+            strategies=_names("--strategies", strategies or FineTune.name),
+            members=members,
+            combine=combine,
+            views=views,
+            settings=settings | {"engine": engine, "seed": seed},
+        )
+        if data is not None:
+            raise TltoolError(f"--data {data} says where images of runs are now; leave it out.")
+        folder = folder or free_folder(given[0], "ensemble")
+        return grow(given[0], folder, grown, store=store, jobs=jobs, force=force)
+    if not all(are_runs) and len(given) == 1:
+        raise TltoolError(f"{given[0]} does not exist; give a folder of images, or of runs.")
+    for option, value in (
+        ("--backbones", backbones),
+        ("--strategies", strategies),
+        ("--members", members),
+        ("--jobs", jobs),
+        *((f"--{name.replace('_', '-')}", value) for name, value in settings.items()),
+    ):
+        if value is not None:
+            raise TltoolError(
+                f"{option} is for members that are still to be trained; with finished runs it "
+                "would do nothing, so leave it out."
+            )
+    chosen = CombinedSettings(
+        combine, views, None if data is None else str(data), place, engine, seed
+    )
+    folder = folder or free_folder(Path(given[0]).resolve().name, "ensemble")
+    return combine_runs(given, folder, chosen, force=force)
+
+
+def resume(run: str | Path) -> RunResult | EnsembleResult:
+    """Go on with a run or an ensemble that was interrupted; its outcome is that of an unbroken one.
+
+    Args:
+        run: its folder.
+
+    Returns:
+        The same as `adapt`, or as `ensemble`.
+
+    Raises:
+        TltoolError: it is no run, is finished, or its data cannot be read any more.
+
+    Example:
+        >>> result = tltool.resume("runs/photos-resnet50")
+    """
+    folder = Path(run).expanduser()
+    begun = RunWriter.begun(folder)
+    try:
+        if "combine" in begun:
+            given = dict(begun["combine"])
+            return combine_runs(given.pop("runs"), folder, CombinedSettings(**given))
+        if "grow" in begun:
+            given = dict(begun["grow"])
+            data, store = given.pop("data"), given.pop("store")
+            for name in ("backbones", "strategies"):
+                given[name] = tuple(given[name])
+            return grow(data, folder, GrownSettings(**given), store=store)
+    except (KeyError, TypeError) as error:
+        raise TltoolError(
+            f"{folder} is a damaged run ({error}); give the command that began it again."
+        ) from error
+    return resume_adaptation(folder)
+
+
+def _is_run(source: str | Path) -> bool:
+    """Whether it is, or is meant as, a run rather than images."""
+    return (Path(source).expanduser() / "run.json").is_file()
+
+
+def _backbones(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Those that were named, else the one that `adapt` would take."""
+    if given is not None:
+        return _names("--backbones", given)
+    warnings: list[str] = []
+    found = AdaptSettings().make_backbone(warnings)
+    for warning in warnings:
+        _log.warning(warning)
+    return (found.preset.name,)
+
+
+def _names(option: str, given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Names with commas, or one by one."""
+    parts = given.split(",") if isinstance(given, str) else list(given or ())
+    names = tuple(part.strip() for part in parts if part.strip())
+    if not names:
+        raise TltoolError(f"{option} must name one or several, such as a,b; it names none.")
+    return names
