@@ -26,7 +26,7 @@ from tltool.strategies import (
 from tltool.training import TrainingPlan
 from tltool.training.augmentation import check_augmentations
 
-__all__ = ["AUTO", "AdaptSettings", "seconds_of", "settings_of"]
+__all__ = ["AUTO", "AdaptSettings", "seconds_of", "settings_of", "takes"]
 
 _log = logging.getLogger(__name__)
 
@@ -401,6 +401,11 @@ class AdaptSettings:
     def columns(self) -> TableColumns:
         """The columns of a table."""
         return TableColumns(self.image_column, self.label_column, self.split_column)
+
+
+def takes(strategy: str, setting: str) -> bool:
+    """Whether a strategy has a use for a setting."""
+    return strategy in _ONLY_FOR.get(setting, (strategy,))
 
 
 def settings_of(texts: Sequence[str]) -> dict[str, Any]:

@@ -29,6 +29,9 @@ _log = logging.getLogger(__name__)
 # More than this share of unreadable files fails any run: something is wrong with the data.
 _LARGEST_BAD_SHARE = 0.10
 
+# So many of them are told of one by one.
+_MOST_NAMED = 50
+
 # Files hashed, looked up and inspected at a time.
 _CHUNK = 256
 
@@ -258,8 +261,10 @@ def _os_reason(error: OSError) -> str:
 
 
 def _refuse_bad(listing: Listing, bad: Sequence[BadFile], bad_images: str) -> None:
-    for file in bad:
+    for file in bad[:_MOST_NAMED]:
         _log.warning("%s: %s", file.file, file.reason)
+    if len(bad) > _MOST_NAMED:
+        _log.warning("and %d more", len(bad) - _MOST_NAMED)
     n_files = len(listing.entries) + len(listing.bad)
     if bad and bad_images == "fail":
         raise TltoolError(

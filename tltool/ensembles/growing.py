@@ -19,7 +19,7 @@ from tltool.ensembles.processes import Task, peak_memory, places_for, run_tasks
 from tltool.ensembles.results import EnsembleResult, Growth
 from tltool.features import FeatureStore
 from tltool.runs import Run, RunWriter
-from tltool.settings import AdaptSettings
+from tltool.settings import AdaptSettings, takes
 from tltool.strategies import STRATEGIES, FineTune, FromScratch, OffTheShelf
 from tltool.workflow import absolute
 
@@ -43,7 +43,7 @@ class GrownSettings:
             for one a pair.
         combine: see `CombinedSettings`.
         views: see there.
-        settings: of `AdaptSettings`, the same for all.
+        settings: of `AdaptSettings`, the same for all that have a use for them.
     """
 
     backbones: tuple[str, ...]
@@ -86,7 +86,11 @@ class GrownSettings:
         found = []
         for i, pair in enumerate(chosen):
             name, _, weights = pair[0].partition("=")
-            own = given | {"backbone": name, "strategy": pair[1]}
+            own = {
+                setting: value
+                for setting, value in given.items()  # what only some strategies take
+                if takes(pair[1], setting) or not any(takes(s, setting) for s in self.strategies)
+            } | {"backbone": name, "strategy": pair[1]}
             own |= {"seed": seed + chosen[:i].count(pair)}
             if weights:
                 own["weights"] = str(Path(weights).expanduser().resolve())

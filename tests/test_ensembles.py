@@ -1,0 +1,373 @@
+"""Runs made into one: the same answers, by name; and what cannot be combined."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import class_folders
+from typer.testing import CliRunner
+
+import tltool
+from tltool import TltoolError
+from tltool.cli import app
+from tltool.comparing import compare
+from tltool.ensembles.growing import GrownSettings
+from tltool.ensembles.processes import Task, places_for, run_tasks
+from tltool.settings import settings_of
+
+QUICK = {"epochs": 2, "learning_rate": "0.0003", "train_views": "1"}
+
+
+def cli(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def probabilities(folder, table="predictions.csv"):
+    with (folder / table).open(newline="") as file:
+        return {
+            row["file"]: {k: float(v) for k, v in row.items() if k.startswith("probability")}
+            for row in csv.DictReader(file)
+        }
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Two runs on the same images: features of two depths."""
+    root = tmp_path_factory.mktemp("pair")
+    data = class_folders(root / "photos", n=20, size=(32, 32))
+    runs = []
+    for name, tap, classifier in (("deep", None, "lda"), ("low", "stage1", "ridge")):
+        tltool.adapt(
+            data,
+            strategy="off-the-shelf",
+            backbone="cifar-resnet20",
+            tap=tap,
+            classifier=classifier,
+            transforms="l2",
+            out=root / name,
+            store=root / "store",
+            test=0.3,
+        )
+        runs.append(root / name)
+    return data, runs, root
+
+
+@pytest.fixture(scope="module")
+def combined(pair):
+    _, runs, root = pair
+    return tltool.ensemble(runs, out=root / "both", combine="mean", store=root / "store")
+
+
+class TestRuns:
+    def test_the_mean_of_what_members_say(self, pair, combined):
+        """But for the calibration that follows."""
+        _, runs, root = pair
+        facts = json.loads((root / "both" / "run.json").read_text())
+        first, second = (probabilities(run) for run in runs)
+        temperature = facts["calibration"]["temperature"]
+        assert facts["calibration"]["method"] == "temperature"
+        for name, found in probabilities(root / "both").items():
+            expected = {}
+            for label in found:
+                mean = (first[name][label] + second[name][label]) / 2
+                expected[label] = max(mean, 1e-7) ** (1 / temperature)
+            total = sum(expected.values())
+            assert found == pytest.approx({k: v / total for k, v in expected.items()}, abs=1e-5)
+
+    def test_is_a_run_like_any_other(self, pair, combined):
+        data, _, root = pair
+        table = probabilities(root / "both")
+        found, bad = tltool.predict(root / "both", data, engine="keras")
+        assert not bad
+        known = {str(data / name): p for name, p in table.items()}
+        hit = [p for p in found if p.file in known]
+        assert len(hit) == len(known)
+        for one in hit:
+            for label, value in one.top:
+                assert value == pytest.approx(known[one.file][f"probability of {label}"], abs=2e-4)
+        again = tltool.evaluate(root / "both", data, split="test", store=root / "store")
+        assert (
+            again.evaluation.metrics["accuracy"] == combined.result.evaluation.metrics["accuracy"]
+        )
+        html = (root / "both" / "report.html").read_text()
+        for text in ("Members", "Against its members", "cifar-resnet20", "Reliability"):
+            assert text in html
+
+    def test_its_comparison_is_that_of_compare(self, pair, combined):
+        _, runs, root = pair
+        found = compare([root / "both", *runs])
+        told = {one.run: one.evaluation.metrics["accuracy"] for one in combined.comparison.runs}
+        assert told == {one.run: one.evaluation.metrics["accuracy"] for one in found.runs}
+
+    def test_auto_tells_what_each_way_was_worth(self, pair):
+        _, runs, root = pair
+        found = tltool.ensemble(runs, out=root / "auto", store=root / "store")
+        choices = found.result.choices
+        assert choices["combine"] in choices["combining"]
+        assert set(choices["combining"]) >= {"mean", "greedy", "stacking"}
+        assert 0 <= choices["nested_accuracy"] <= 1
+        held = probabilities(root / "auto", "held_out.csv")
+        assert set(held) == set(probabilities(runs[0], "held_out.csv"))
+
+    def test_members_are_aligned_by_the_names_of_classes(self, pair, tmp_path):
+        """A member whose classes come in another order is the same member."""
+        _, runs, root = pair
+        turned = turned_classes(runs[1], tmp_path / "turned")
+        found = tltool.ensemble([runs[0], turned], out=tmp_path / "out", combine="mean")
+        expected = probabilities(root / "both")
+        for name, said in probabilities(tmp_path / "out").items():
+            assert said == pytest.approx(expected[name], abs=1e-4)
+        assert found.result.labels == ("blue", "green", "red")
+
+    def test_another_canvas_is_told_of(self, pair, tmp_path):
+        data, runs, root = pair
+        tltool.adapt(
+            data,
+            strategy="off-the-shelf",
+            backbone="cifar-resnet20",
+            input_size="48",
+            out=tmp_path / "larger",
+            store=root / "store",
+            test=0.3,
+        )
+        found = tltool.ensemble([runs[0], tmp_path / "larger"], out=tmp_path / "out")
+        assert found.result.input_size == (48, 48)
+        assert any("other pixels" in note for note in found.result.warnings)
+        again = tltool.evaluate(tmp_path / "out", data, split="test", engine="keras")
+        value = found.result.evaluation.metrics["log_loss"].value
+        assert again.evaluation.metrics["log_loss"].value == pytest.approx(value, abs=2e-3)
+
+    def test_views_go_into_the_model(self, pair, tmp_path):
+        data, runs, _root = pair
+        found = tltool.ensemble(runs, out=tmp_path / "out", views="2", combine="mean")
+        first = [tltool.evaluate(run, data, split="test", views="2") for run in runs]
+        assert found.result.views == "2"
+        losses = [one.evaluation.metrics["log_loss"].value for one in first]
+        assert found.result.evaluation.metrics["log_loss"].value < max(losses) + 0.1
+
+    def test_too_few_to_weigh_by_are_averaged(self, tmp_path):
+        data = class_folders(tmp_path / "photos", n=6, size=(32, 32))
+        for seed, tap in enumerate(("stage1", "stage2")):
+            tltool.adapt(
+                data,
+                strategy="off-the-shelf",
+                backbone="cifar-resnet20",
+                tap=tap,
+                out=tmp_path / str(seed),
+                test=0.3,
+            )
+        found = tltool.ensemble([tmp_path / "0", tmp_path / "1"], out=tmp_path / "out")
+        assert found.result.choices["combine"] == "mean"
+        assert any("too few to weigh 2 members" in note for note in found.result.warnings)
+
+    def test_goes_on_where_it_stopped(self, pair, combined, monkeypatch, tmp_path):
+        _, runs, _root = pair
+
+        def full(*_):
+            raise TltoolError("No room.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("tltool.runs.RunWriter.write_report", full)
+            with pytest.raises(TltoolError, match="No room"):
+                tltool.ensemble(runs, out=tmp_path / "out", combine="mean")
+        assert json.loads((tmp_path / "out" / "run.json").read_text())["state"] == "running"
+        found = tltool.resume(tmp_path / "out")
+        assert found.result.evaluation.metrics == combined.result.evaluation.metrics
+        with pytest.raises(TltoolError, match="is finished"):
+            tltool.resume(tmp_path / "out")
+
+
+class TestRefused:
+    def test_one_member(self, pair):
+        _, runs, _ = pair
+        for given in (runs[:1], [runs[0], runs[0]]):
+            with pytest.raises(TltoolError, match="at least two|given twice"):
+                tltool.ensemble(given)
+
+    def test_other_classes_and_unfinished(self, pair, tmp_path):
+        _, runs, _ = pair
+        other = tmp_path / "other"
+        shutil.copytree(runs[1], other)
+        labels = (other / "labels.json").read_text()
+        (other / "labels.json").write_text(labels.replace("red", "pink"))
+        with pytest.raises(TltoolError, match="knows the class 'pink'"):
+            tltool.ensemble([runs[0], other], out=tmp_path / "out")
+        facts = json.loads((other / "run.json").read_text())
+        (other / "run.json").write_text(json.dumps(facts | {"state": "running"}))
+        with pytest.raises(TltoolError, match="was not finished"):
+            tltool.ensemble([runs[0], other], out=tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_gone(self, pair, tmp_path):
+        data, runs, root = pair
+        result = cli("ensemble", runs[0], root / "lost", "--out", tmp_path / "out")
+        assert (result.exit_code, "lost does not exist" in result.output) == (1, True)
+        moved = tmp_path / "moved"
+        for run in runs:
+            shutil.copytree(run, moved / run.name)
+            facts = json.loads((run / "run.json").read_text())
+            facts["settings"]["data"] = str(tmp_path / "nowhere")
+            (moved / run.name / "run.json").write_text(json.dumps(facts))
+        members = [moved / run.name for run in runs]
+        with pytest.raises(TltoolError, match="say where they are now with --data"):
+            tltool.ensemble(members, out=tmp_path / "out")
+        tltool.ensemble(members, out=tmp_path / "out", data=data)
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (["--members", "3"], "--members is for members that are still to be trained"),
+            (["--set", "epochs=3"], "--epochs is for members that are still to be trained"),
+            (["--combine", "median"], "Unknown --combine 'median'"),
+            (["--views", "augmented-4"], "draws views at random"),
+        ],
+    )
+    def test_options(self, pair, options, said, tmp_path):
+        _, runs, _ = pair
+        result = cli("ensemble", *runs, "--out", tmp_path / "out", *options)
+        assert result.exit_code == 1
+        assert said in result.output
+        assert not (tmp_path / "out").exists()
+
+    def test_similar_names_a_member(self, pair, combined):
+        data, _runs, root = pair
+        photo = next((data / "red").iterdir())
+        with pytest.raises(TltoolError, match="is an ensemble, whose members"):
+            tltool.similar(root / "both", photo)
+
+
+class TestGrown:
+    def test_members_are_trained_and_combined(self, pair, tmp_path):
+        data, _, root = pair
+        found = tltool.ensemble(
+            data,
+            backbones="cifar-resnet20",
+            members=2,
+            out=tmp_path / "out",
+            store=root / "store",
+            jobs=2,
+            combine="mean",
+            **QUICK,
+        )
+        assert [m.strategy for m in found.members] == ["fine-tune", "fine-tune"]
+        assert found.growth.trained == 2
+        runs = [tltool.Run(m.run) for m in found.members]
+        assert [run.facts["settings"]["seed"] for run in runs] == [0, 1]
+        assert runs[0].splits() == runs[1].splits()
+        single = tltool.adapt(
+            data,
+            strategy="fine-tune",
+            backbone="cifar-resnet20",
+            out=tmp_path / "alone",
+            store=root / "store",
+            **QUICK,
+        )
+        value = single.evaluation.metrics["log_loss"].value
+        (of_member,) = (
+            one.evaluation.metrics["log_loss"].value
+            for one in found.comparison.runs
+            if one.run == found.members[0].run
+        )
+        assert of_member == pytest.approx(value, abs=1e-4)
+
+    def test_what_is_done_is_kept_when_a_member_fails(self, pair, tmp_path, monkeypatch):
+        data, _, root = pair
+        out = tmp_path / "out"
+        blocked = out / "members" / "2-cifar-resnet20-fine-tune"
+        given = {
+            "backbones": "cifar-resnet20",
+            "strategies": "off-the-shelf,fine-tune",
+            "out": out,
+            "store": root / "store",
+            **QUICK,
+        }
+
+        def block(*_):
+            blocked.mkdir(parents=True)
+            (blocked / "note.txt").write_text("mine")
+            return 1
+
+        monkeypatch.setattr("tltool.ensembles.growing.places_for", block)
+        with pytest.raises(
+            TltoolError, match="Member 2-cifar-resnet20-fine-tune failed.*not a run"
+        ):
+            tltool.ensemble(data, **given)
+        made = (out / "members" / "1-cifar-resnet20-off-the-shelf" / "model.keras").stat()
+        shutil.rmtree(blocked)
+        monkeypatch.undo()
+        found = tltool.resume(out)
+        assert found.growth.trained == 1
+        after = (out / "members" / "1-cifar-resnet20-off-the-shelf" / "model.keras").stat()
+        assert after.st_mtime_ns == made.st_mtime_ns
+
+    def test_plans(self):
+        plan = GrownSettings(("a=x.npz", "cifar-resnet20"), ("fine-tune",), 5).plan
+        with pytest.raises(TltoolError, match="'a'"):
+            plan()
+        found = GrownSettings(("lenet5", "cifar-resnet20"), ("fine-tune",), 5).plan()
+        assert [name for name, _ in found] == [
+            "1-lenet5-fine-tune",
+            "2-cifar-resnet20-fine-tune",
+            "3-lenet5-fine-tune",
+            "4-cifar-resnet20-fine-tune",
+            "5-lenet5-fine-tune",
+        ]
+        assert [settings.seed for _, settings in found] == [0, 0, 1, 1, 2]
+        assert {settings.seed_of_splits for _, settings in found} == {0}
+
+    def test_nothing_to_combine(self):
+        with pytest.raises(TltoolError, match="One member is no ensemble"):
+            GrownSettings(("lenet5",)).plan()
+        with pytest.raises(TltoolError, match="fits the same classifier each time"):
+            GrownSettings(("lenet5",), ("off-the-shelf",), 3).plan()
+
+
+class TestProcesses:
+    def task(self, tmp_path, name, *arguments, memory=1.0):
+        return Task(name, arguments, tmp_path / name, tmp_path / f"{name}.log", memory)
+
+    def test_as_many_as_memory_allows(self, tmp_path, monkeypatch):
+        tasks = [self.task(tmp_path, str(i), memory=3e9) for i in range(4)]
+        monkeypatch.setattr("tltool.ensembles.processes.cores", lambda: 4)
+        monkeypatch.setattr("tltool.ensembles.processes.gpus", lambda: 0)
+        for room, expected in ((1e9, 1), (7e9, 2), (1e12, 4)):
+            monkeypatch.setattr("tltool.ensembles.processes.available_memory", lambda r=room: r)
+            assert places_for(tasks, None) == expected
+        assert places_for(tasks, 3) == 3
+        monkeypatch.setattr("tltool.ensembles.processes.gpus", lambda: 2)
+        assert places_for(tasks, None) == 2
+
+    def test_a_failure_says_why_and_lets_the_others_end(self, tmp_path):
+        tasks = [
+            self.task(tmp_path, "wrong", "adapt", str(tmp_path / "nothing"), "--out", "x"),
+            self.task(tmp_path, "right", "--help"),
+        ]
+        with pytest.raises(TltoolError, match="Member wrong failed: .*nothing"):
+            run_tasks(tasks, 2)
+        assert (tmp_path / "right.log").exists()
+
+
+def test_settings_of_texts():
+    found = settings_of(["epochs=5", "layer-decay=0.8", "norms=adapt", "tensorboard=true"])
+    assert found == {"epochs": 5, "layer_decay": 0.8, "norms": "adapt", "tensorboard": True}
+    for text, said in (
+        ("epochs", "a name and a value"),
+        ("epoch=5", "epochs"),
+        ("epochs=many", "must be int"),
+    ):
+        with pytest.raises(TltoolError, match=said):
+            settings_of([text])
+
+
+def turned_classes(run, folder):
+    """A copy of a run whose classes come in reverse."""
+    shutil.copytree(run, folder)
+    labels = json.loads((run / "labels.json").read_text())
+    (folder / "labels.json").write_text(json.dumps(labels[::-1]))
+    model = tltool.Run(run).model()
+    last = model.get_layer("predictions")
+    last.set_weights([np.ascontiguousarray(array[..., ::-1]) for array in last.get_weights()])
+    model.save(folder / "model.keras")
+    return folder
