@@ -16,12 +16,14 @@ from tltool.linear.linear_head import softmax
 from tltool.metrics import log_losses, simplest_of_the_best
 
 __all__ = [
+    "BEST",
     "METHODS",
     "SMALLEST",
     "Combination",
     "CombinationChoice",
     "choose_combination",
     "fit_combination",
+    "too_few",
 ]
 
 SMALLEST = 1e-7
@@ -35,10 +37,13 @@ _PRIOR = 1.0
 # Of greedy selection: rounds, bags of half of the members each, and how often one is added.
 _BAGS, _BAG_SHARE, _ADDED = 20, 0.5, 40
 
+BEST = "best-member"
+"""The member with the lowest log loss alone."""
+
 METHODS = ("mean", "geometric-mean", "weights", "greedy", "stacking")
 """Ways to combine, the simplest first."""
 
-_FITTED = ("weights", "greedy", "stacking")
+_FITTED = (BEST, "weights", "greedy", "stacking")
 
 # Fewer images, or fewer for each member, tell nothing of weights.
 _FEWEST, _FEWEST_OF_MEMBER = 30, 5
@@ -49,7 +54,7 @@ class Combination:
     """How members' probabilities become one.
 
     Args:
-        method: one of `METHODS`.
+        method: one of `METHODS`, or `BEST`.
         weights: of the members, `(m,)`, 1 together; of stacking, as they were asked equally.
         head: of stacking, from the members' log probabilities side by side to scores.
     """
@@ -109,10 +114,10 @@ def choose_combination(
         seed: of the bags.
     """
     for name in methods:
-        check_option("--combine", name, METHODS)
+        check_option("--combine", name, (BEST, *METHODS))
     m, n, _ = probabilities.shape
     weighs = any(name in _FITTED for name in methods)
-    if folds is None or (weighs and n < max(_FEWEST, _FEWEST_OF_MEMBER * m)):
+    if folds is None or (weighs and too_few(n, m)):
         note = (
             f"{n} images that no member was fitted on are too few to weigh {m} members by, so "
             "their probabilities were averaged."
@@ -143,13 +148,18 @@ def choose_combination(
     return CombinationChoice(made, table, nested, scores[chosen], "")
 
 
+def too_few(n: int, m: int) -> bool:
+    """Whether n images that no member was fitted on say nothing of how to weigh m of them."""
+    return n < max(_FEWEST, _FEWEST_OF_MEMBER * m)
+
+
 def fit_combination(
     method: str, probabilities: np.ndarray, targets: np.ndarray, folds: np.ndarray, *, seed: int = 0
 ) -> Combination:
     """One method, fitted on all images.
 
     Args:
-        method: one of `METHODS`.
+        method: one of `METHODS`, or `BEST`.
         probabilities: of images that no member was fitted on, `(m, n, k)`.
         targets: `(n,)`, their classes.
         folds: a fold number for each, `(n,)`, by which stacking chooses its penalty.
@@ -158,6 +168,10 @@ def fit_combination(
     if method == "stacking":
         return _stacked(probabilities, targets, folds)
     own = probabilities[:, np.arange(len(targets)), targets]
+    if method == BEST:
+        alone = np.zeros(len(own))
+        alone[np.log(np.maximum(own, SMALLEST)).mean(axis=1).argmax()] = 1.0
+        return Combination(method, alone)
     if method == "weights":
         return Combination(method, _weighed(own))
     if method == "greedy":

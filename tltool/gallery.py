@@ -238,10 +238,11 @@ def _of_run(run: Run, image: Path, store: str | Path | None, engine: str) -> _Kn
     """Distances from an image to all those of a run, by the features that its head sees."""
     spaces = run.spaces
     rows = run.images()
-    if run.facts.get("members"):
+    if run.is_ensemble:
+        members = run.facts.get("members") or [{"run": "one of --strategy off-the-shelf"}]
         raise TltoolError(
-            f"{run.folder} is an ensemble, whose members have features of their own; name one of "
-            f"them, such as {run.facts['members'][0]['run']}."
+            f"{run.folder} is an ensemble, whose members have features of their own; name another "
+            f"run, such as {members[0]['run']}."
         )
     if not spaces or not rows:
         raise TltoolError(

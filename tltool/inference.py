@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,11 @@ from tltool.data import (
 from tltool.evaluation import evaluate_predictions
 from tltool.feature_tables import FORMATS, FeatureTable, read_features, space_digest
 from tltool.features import FeatureStore, canvas_batches
-from tltool.predictor import Predictor
+from tltool.predictor import on_images
 from tltool.results import Prediction, RunResult
 from tltool.runs import Run
 
-__all__ = ["evaluate", "on_images", "predict"]
+__all__ = ["evaluate", "predict"]
 
 _log = logging.getLogger(__name__)
 
@@ -176,6 +176,11 @@ def _predict_features(run: Run, path: Path) -> tuple[FeatureTable, np.ndarray]:
     """Features that `extract` wrote, if they are the run's, and their probabilities."""
     table = read_features(path)
     spaces = run.spaces
+    if run.is_ensemble:
+        raise TltoolError(
+            f"{run.folder} is an ensemble, whose members have features of their own; give it "
+            "images."
+        )
     if run.trained_network:
         raise TltoolError(
             f"{run.folder} trained its network, so no table holds its features; give it images."
@@ -227,29 +232,6 @@ def _examples_to_score(
             f"so the figures flatter it{remedy}."
         )
     return examples, warnings
-
-
-def on_images(
-    predictor: Predictor, said: Callable[[np.ndarray], np.ndarray], examples: Sequence[Example]
-) -> np.ndarray:
-    """What a model says of images, all of which must be readable.
-
-    Args:
-        predictor: whose canvas they are drawn on.
-        said: what is wanted of it, of a batch of canvases: itself, or one of its methods.
-        examples: the images, `n` of them.
-
-    Returns:
-        `(n, ...)`, in their order.
-    """
-    readers = [lambda e=e: _bytes_of(e.path) for e in examples]
-    parts = []
-    with progress("predicting", len(examples)) as advance:
-        for batch in canvas_batches(readers, predictor.canvas_size, views=predictor.n_views):
-            batch.refuse_unreadable(examples)
-            parts.append(said(batch.pixels))
-            advance(len(batch.rows))
-    return np.concatenate(parts)
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -12,14 +12,16 @@ import numpy as np
 from tltool._files import atomic_path, cache_folder
 from tltool._keras import import_keras
 from tltool._presets import Views
+from tltool._progress import progress
 from tltool.backbones.views import views_model
-from tltool.features import Engine, make_engine
+from tltool.data import Example
+from tltool.features import Engine, canvas_batches, checked_bytes, make_engine
 from tltool.linear.linear_head import HIDDEN, LinearHead
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Predictor", "SavedModel", "head_of"]
+__all__ = ["Predictor", "SavedModel", "head_of", "on_images"]
 
 _HEAD = "predictions"
 
@@ -180,3 +182,26 @@ def _keep(layers: Sequence[LinearHead], path: Path) -> None:
             save_file(kernels | {f"bias{i}": x.bias for i, x in enumerate(layers)}, temporary)
     except (OSError, SafetensorError):  # a full or read-only cache costs time, nothing else
         return
+
+
+def on_images(
+    predictor: Predictor, said: Callable[[np.ndarray], np.ndarray], examples: Sequence[Example]
+) -> np.ndarray:
+    """What a model says of images, all of which must be readable.
+
+    Args:
+        predictor: whose canvas they are drawn on.
+        said: what is wanted of it, of a batch of canvases: itself, or one of its methods.
+        examples: the images, `n` of them.
+
+    Returns:
+        `(n, ...)`, in their order.
+    """
+    readers = [lambda e=e: checked_bytes(e) for e in examples]
+    parts = []
+    with progress("predicting", len(examples)) as advance:
+        for batch in canvas_batches(readers, predictor.canvas_size, views=predictor.n_views):
+            batch.refuse_unreadable(examples)
+            parts.append(said(batch.pixels))
+            advance(len(batch.rows))
+    return np.concatenate(parts)

@@ -353,8 +353,18 @@ class Run:
 
     @property
     def spaces(self) -> dict[str, Space]:
-        """Where the features of each tap and pooling are stored; empty in older runs."""
+        """Where the features of each tap and pooling are stored, if one classifier is given them.
+
+        Empty in older runs.
+        """
+        if self.is_ensemble:
+            return {}
         return {name: Space(**space) for name, space in self.facts.get("features", {}).items()}
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether several classifiers are behind it, each with features of its own."""
+        return bool(self.facts.get("members") or self.facts.get("choices", {}).get("mixture"))
 
     @property
     def extraction(self) -> str:

@@ -17,6 +17,7 @@ from tltool.linear import check_transforms
 from tltool.strategies import (
     CLASSIFIER_OPTIONS,
     STRATEGIES,
+    FeatureEnsemble,
     FineTune,
     FromScratch,
     FrozenHead,
@@ -41,9 +42,10 @@ AUTO = "auto"
 # The strategies that a setting is for, where it is not for all.
 _TRAINING = (FrozenHead.name, FineTune.name, FromScratch.name)
 _NETWORK_TRAINING = (FineTune.name, FromScratch.name)
+_ON_FEATURES = (OffTheShelf.name, FeatureEnsemble.name)
 _ONLY_FOR = {
-    "classifier": (OffTheShelf.name, FineTune.name),
-    "transforms": (OffTheShelf.name,),
+    "classifier": (*_ON_FEATURES, FineTune.name),
+    "transforms": _ON_FEATURES,
     "units": (FrozenHead.name,),
     "unfreeze": (FineTune.name,),
     "cache": (FineTune.name,),
@@ -93,9 +95,9 @@ class AdaptSettings:
         transforms: steps between features and classifier, such as "sqrt,l2", or "none"; None for
             the recipe's, else to choose by cross-validation.
         recipe: a named combination of settings; what is set beside it wins.
-        strategy: how to adapt, "off-the-shelf", "frozen-head", "fine-tune" or "from-scratch"; or
-            "auto" for what is measured to suit the images, unless one strategy alone takes what is
-            set here. None for the recipe's, else "off-the-shelf".
+        strategy: how to adapt, "off-the-shelf", "feature-ensemble", "frozen-head", "fine-tune" or
+            "from-scratch"; or "auto" for what is measured to suit the images, unless one strategy
+            alone takes what is set here. None for the recipe's, else "off-the-shelf".
         unfreeze: of fine-tuning, the lowest block that is trained; "last2" for the last two, "all",
             or "auto". This and what follows up to `budget` is for strategies that train; None for
             the recipe's.
@@ -196,9 +198,9 @@ class AdaptSettings:
                 "one of them out."
             )
         self._refuse_foreign(strategy)
-        if self.tensorboard and strategy == OffTheShelf.name:
+        if self.tensorboard and strategy in _ON_FEATURES:
             raise TltoolError(
-                "--tensorboard is for strategies that train; off-the-shelf has no epochs to show."
+                f"--tensorboard is for strategies that train; {strategy} has no epochs to show."
             )
         object.__setattr__(self, "strategy", strategy)
         names = ["backbone", "tap", "views"]
@@ -216,7 +218,7 @@ class AdaptSettings:
                 )
             object.__setattr__(self, "weights", "none")
         if strategy in _ONLY_FOR["classifier"]:
-            usual = "auto" if strategy == OffTheShelf.name else "lda"
+            usual = "auto" if strategy in _ON_FEATURES else "lda"
             object.__setattr__(self, "classifier", self.classifier or usual)
             check_option("--classifier", str(self.classifier), CLASSIFIER_OPTIONS)
         if self.transforms is not None:
@@ -240,7 +242,7 @@ class AdaptSettings:
         if self.strategy != AUTO:
             return (str(self.strategy),)
         named = None if self.recipe is None else recipe(self.recipe)
-        found = list(STRATEGIES)
+        found = [name for name in STRATEGIES if name != FeatureEnsemble.name]  # never advised
         for name, strategies in _ONLY_FOR.items():
             if getattr(self, name) is not None or getattr(named, name, None) is not None:
                 found = [n for n in found if n in strategies]
@@ -368,6 +370,8 @@ class AdaptSettings:
             raise ValueError("no strategy was chosen yet")
         if self.strategy == OffTheShelf.name:
             return OffTheShelf(str(self.classifier), self.transforms)
+        if self.strategy == FeatureEnsemble.name:
+            return FeatureEnsemble(str(self.classifier), self.transforms)
         card = dict(recipe(str(self.strategy)).training)
         if self.recipe is not None:
             card |= recipe(self.recipe).training

@@ -18,6 +18,7 @@ from tltool.backbones import Backbone
 from tltool.data import (
     CheckReport,
     Dataset,
+    SplitReport,
     TableColumns,
     check_listing,
     read_listing,
@@ -35,7 +36,7 @@ from tltool.strategies import FittedClassifier
 from tltool.training import Checkpoints, TrainingRecord
 from tltool.training.tensorboard import TensorBoardLog
 
-__all__ = ["absolute", "adapt", "check", "resume", "versions"]
+__all__ = ["Settled", "absolute", "adapt", "check", "finish_run", "resume", "versions"]
 
 _log = logging.getLogger(__name__)
 
@@ -196,43 +197,103 @@ def _adapted(
             record = _record(writer, tensorboard=chosen.tensorboard)
             fitted = strategy.fit(source, dataset, seed=chosen.seed, record=record)
             warnings.extend(fitted.notes)
-        with clock.phase("evaluate"):
-            fitted.features_from(source).extract(dataset.examples)
-            judged = _test(fitted, source, dataset, chosen.seed)
-        sums = examine_probabilities(judged.probabilities)
-        _warn([sums], warnings)
-        result = RunResult(
-            run=folder,
-            strategy=str(chosen.strategy),
-            backbone=backbone.preset.name,
-            taps=tuple(tap.name for tap in backbone.taps),
-            input_size=backbone.input_size,
-            views=source.views.name,
-            choices=fitted.choices,
-            labels=dataset.labels,
-            n_train=len(dataset.of("train", "val")),
-            n_val=len(dataset.of("val")),
-            n_test=judged.evaluation.n,
-            n_images=report.n_images,
-            evaluation=judged.evaluation,
-            seconds=clock.seconds,
-            bad_files=report.bad_files,
-            warnings=tuple(warnings),
-            notes=tuple(findings_in_words(report, splits)),
-            findings=(*findings, sums),
-            described=(
-                *_advice_in_words(advice),
-                *fitted.described(),
-                *judged.calibration_in_words(),
-            ),
-            calibration=judged.calibration_facts(),
-            advice=advice,
+        result = finish_run(
+            writer,
+            Settled(str(chosen.strategy), chosen.seed, chosen.columns, source, advice),
+            dataset,
+            report,
+            splits,
+            fitted,
+            findings,
+            warnings,
+            clock,
         )
-        outcome = Outcome(
-            result, chosen, dataset, fitted, judged.probabilities, report, splits, source
-        )
-        _write_run(writer, outcome)
         kept.trim()
+    return result
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a run follows from, once that is settled.
+
+    Args:
+        strategy: how it was adapted.
+        seed: of the intervals.
+        columns: of a table of images.
+        source: where features came from.
+        advice: that it follows, if any.
+    """
+
+    strategy: str
+    seed: int
+    columns: TableColumns
+    source: FeatureSource
+    advice: Mapping[str, Any] | None = None
+
+
+def finish_run(
+    writer: RunWriter,
+    settled: Settled,
+    dataset: Dataset,
+    report: CheckReport,
+    splits: SplitReport,
+    fitted: FittedClassifier,
+    findings: Sequence[Finding],
+    warnings: list[str],
+    clock: Clock,
+) -> RunResult:
+    """Evaluate what was fitted, and write all files of its run.
+
+    Args:
+        writer: of the run folder.
+        settled: what it follows from.
+        dataset: with its splits.
+        report: data findings.
+        splits: how the splits came about.
+        fitted: the classifier.
+        findings: what was found of the backbone.
+        warnings: what puts the figures in doubt; more may be added.
+        clock: of the phases so far.
+    """
+    source = settled.source
+    backbone = source.backbone
+    with clock.phase("evaluate"):
+        fitted.features_from(source).extract(dataset.examples)
+        judged = _test(fitted, source, dataset, settled.seed)
+    sums = examine_probabilities(judged.probabilities)
+    _warn([sums], warnings)
+    result = RunResult(
+        run=writer.folder,
+        strategy=settled.strategy,
+        backbone=backbone.preset.name,
+        taps=tuple(tap.name for tap in backbone.taps),
+        input_size=backbone.input_size,
+        views=source.views.name,
+        choices=fitted.choices,
+        labels=dataset.labels,
+        n_train=len(dataset.of("train", "val")),
+        n_val=len(dataset.of("val")),
+        n_test=judged.evaluation.n,
+        n_images=report.n_images,
+        evaluation=judged.evaluation,
+        seconds=clock.seconds,
+        bad_files=report.bad_files,
+        warnings=tuple(warnings),
+        notes=tuple(findings_in_words(report, splits)),
+        findings=(*findings, sums),
+        described=(
+            *_advice_in_words(settled.advice),
+            *fitted.described(),
+            *judged.calibration_in_words(),
+        ),
+        calibration=judged.calibration_facts(),
+        advice=settled.advice,
+    )
+    columns = settled.columns
+    outcome = Outcome(
+        result, columns, dataset, fitted, judged.probabilities, report, splits, source
+    )
+    _write_run(writer, outcome)
     return result
 
 

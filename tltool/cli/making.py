@@ -73,9 +73,10 @@ def adapt(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="off-the-shelf (a linear classifier on features), frozen-head (a trained head "
-            "on features), fine-tune (upper layers trained, too), from-scratch (random weights) or "
-            "auto (what tltool advise says). Default: the recipe's, or auto.",
+            help="off-the-shelf (a linear classifier on features), feature-ensemble (many such), "
+            "frozen-head (a trained head on features), fine-tune (upper layers trained, too), "
+            "from-scratch (random weights) or auto (what tltool advise says, one of four). "
+            "Default: the recipe's, or auto.",
         ),
     ] = None,
     unfreeze: Annotated[
@@ -280,6 +281,14 @@ def ensemble(
         ),
     ] = "auto",
     views: TestViews = None,
+    soup: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Average the weights of fine-tunings of one network into one member more: greedy, "
+            "uniform or none. Default: greedy with --combine auto, else none.",
+        ),
+    ] = None,
     backbones: Annotated[
         str | None,
         typer.Option(
@@ -301,6 +310,13 @@ def ensemble(
         typer.Option(
             metavar="N",
             help="How many; those beyond one of each network and strategy get other seeds.",
+        ),
+    ] = None,
+    snapshots: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Cycles of each training; the network at the end of each is a member. Default: 1.",
         ),
     ] = None,
     jobs: Annotated[
@@ -349,9 +365,11 @@ def ensemble(
         out=out,
         combine=combine,
         views=views,
+        soup=soup,
         backbones=backbones,
         strategies=strategies,
         members=members,
+        snapshots=snapshots,
         jobs=jobs,
         data=data,
         store=store,

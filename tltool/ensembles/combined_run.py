@@ -15,7 +15,7 @@ from tltool._clock import Clock
 from tltool._files import counted, printable, sha256_of
 from tltool._presets import Views, views_for
 from tltool._validation import TltoolError, check_option
-from tltool.combining import METHODS, CombinationChoice, choose_combination
+from tltool.combining import BEST, METHODS, CombinationChoice, choose_combination, too_few
 from tltool.comparing import (
     Comparison,
     Entrant,
@@ -35,14 +35,14 @@ from tltool.data import (
     read_listing,
 )
 from tltool.ensembles.results import EnsembleResult, Growth, MemberFacts
+from tltool.ensembles.soups import SOUPS, can_be_averaged, make_soup
 from tltool.evaluation import Judged, judge, majority_class
 from tltool.features import FeatureStore, choose_engine
-from tltool.inference import on_images
 from tltool.linear.calibration import Calibration, choose_calibration
 from tltool.linear.linear_head import softmax
 from tltool.merging import combined_model, on_views
 from tltool.metrics import log_losses
-from tltool.predictor import Predictor
+from tltool.predictor import Predictor, on_images
 from tltool.report import ReportTable, findings_in_words, render_report, run_page
 from tltool.results import RunResult
 from tltool.runs import Run, RunWriter, Said
@@ -75,6 +75,9 @@ class CombinedSettings:
         combine: one of `COMBINE`.
         views: pictures of an image over which the probabilities of members that see one are
             averaged; None for what each makes of an image.
+        soup: how fine-tunings of one network are averaged into one member more, "greedy" or
+            "uniform"; "none" for not at all; None for greedily, where it is left open how members
+            are combined.
         data: the images, where they no longer are where the first member says; None otherwise.
         store: folder of the store, where inspections are kept; None for the user's.
         engine: "auto", "keras" or "openvino".
@@ -83,6 +86,7 @@ class CombinedSettings:
 
     combine: str = "auto"
     views: str | None = None
+    soup: str | None = None
     data: str | None = None
     store: str | None = None
     engine: str = "auto"
@@ -90,6 +94,9 @@ class CombinedSettings:
 
     def __post_init__(self) -> None:
         check_option("--combine", self.combine, COMBINE)
+        if self.soup is None:
+            object.__setattr__(self, "soup", SOUPS[0] if self.combine == "auto" else "none")
+        check_option("--soup", str(self.soup), ("none", *SOUPS))
         check_option("--engine", self.engine, ("auto", "keras", "openvino"))
 
 
@@ -126,7 +133,6 @@ def combine_runs(
         RunWriter.refuse_existing(out, facts, force=force)
     with clock.phase("check"), FeatureStore(settings.store) as cache:
         dataset, check, splits = members.dataset(cache)
-    tested = [entrant(run) for run in members.runs]
     if not dataset.of("test"):
         first, last = members.runs[0], members.runs[-1]
         raise TltoolError(
@@ -136,6 +142,10 @@ def combine_runs(
     if writer is None:
         writer = RunWriter(out, facts, force=force)
         writer.update({"begun": {"combine": {"runs": members.folders, **asdict(settings)}}})
+    if settings.soup != "none":
+        with clock.phase("average"), FeatureStore(settings.store) as store:
+            members = members.with_soups(out, dataset, check, splits, store)
+    tested = [entrant(run) for run in members.runs]
     with clock.phase("fit"):
         weighed = members.weighed(dataset)
         model = members.model(weighed)
@@ -277,6 +287,32 @@ class _Members:
         dataset = Dataset(checked.source, known, self.labels, frozenset(kept))
         return dataset, report, SplitReport(kept, (), ())
 
+    def with_soups(
+        self,
+        out: Path,
+        dataset: Dataset,
+        check: CheckReport,
+        splits: SplitReport,
+        store: FeatureStore,
+    ) -> _Members:
+        """The same and, of each network that several members have tuned, one of their averages."""
+        groups: dict[str, list[Run]] = {}
+        for run in self.runs:
+            if kind := can_be_averaged(run):
+                groups.setdefault(kind, []).append(run)
+        soups: list[Run] = []
+        by_hash = {e.hash.hex() for e in dataset.of("train", "val")}
+        for runs in groups.values():
+            told = [run.held_out() for run in runs]
+            held = set.intersection(*(set() if one is None else set(one.hashes) for one in told))
+            if len(runs) > 1 and not too_few(len(held & by_hash), len(self.runs) + 1):
+                folder = out / "members" / f"soup-{len(soups) + 1}-{runs[0].facts['backbone']}"
+                engine, seed = self.settings.engine, self.settings.seed
+                kind = str(self.settings.soup)
+                data = dataset, check, splits
+                soups.append(make_soup(runs, kind, *data, folder, store, engine, seed))
+        return _Members([*self.runs, *soups], self.settings) if soups else self
+
     def weighed(self, dataset: Dataset) -> _Weighed:
         """How much each member counts, by images that none of them was fitted on."""
         told = [run.held_out() for run in self.runs]
@@ -296,7 +332,10 @@ class _Members:
             known = [by_hash[common[i]] for i in rows]
             targets, probabilities = targets[rows], probabilities[:, rows]
         folds = stratified_folds(known, _FOLDS, self.settings.seed) if known else None
-        methods = METHODS if self.settings.combine == "auto" else (self.settings.combine,)
+        methods: tuple[str, ...] = (self.settings.combine,)
+        if self.settings.combine == "auto":
+            averaged = any(run.facts["strategy"] == "soup" for run in self.runs)
+            methods = (BEST, *METHODS) if averaged else METHODS
         seed = self.settings.seed
         choice = choose_combination(probabilities, targets, folds, methods, seed=seed)
         calibration = Calibration.of_temperature(1.0, k, 0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from tltool._validation import TltoolError, check_int, check_option
 from tltool.backbones.layers import layer_table
 from tltool.data import check_listing, read_listing, split_dataset
 from tltool.ensembles.combined_run import CombinedSettings, combine_runs
+from tltool.ensembles.networks import save_network
 from tltool.ensembles.processes import Task, peak_memory, places_for, run_tasks
 from tltool.ensembles.results import EnsembleResult, Growth
 from tltool.features import FeatureStore
 from tltool.runs import Run, RunWriter
 from tltool.settings import AdaptSettings, takes
-from tltool.strategies import STRATEGIES, FineTune, FromScratch, OffTheShelf
+from tltool.strategies import STRATEGIES, FeatureEnsemble, FineTune, FromScratch, OffTheShelf
 from tltool.workflow import absolute
 
 __all__ = ["GrownSettings", "grow"]
@@ -30,6 +32,24 @@ __all__ = ["GrownSettings", "grow"]
 _PROCESS = 1.2e9
 _OF_PARAMETER, _OF_ACTIVATION = 16.0, 12.0
 _BATCH = 32
+
+# Strategies whose outcome depends on the seed by its folds alone.
+_THE_SAME = (OffTheShelf.name, FeatureEnsemble.name)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A member that is to be trained.
+
+    Args:
+        name: of its folder.
+        settings: of its run.
+        after: name of the member whose network it begins with; empty for the pretrained one.
+    """
+
+    name: str
+    settings: AdaptSettings
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,41 +61,52 @@ class GrownSettings:
         strategies: of the members; each backbone is adapted with each.
         members: how many; more than there are pairs of these are trained with other seeds. None
             for one a pair.
+        snapshots: each of these is one training that goes through so many cycles of its learning
+            rate, and the network at the end of each is a member.
         combine: see `CombinedSettings`.
         views: see there.
+        soup: see there.
         settings: of `AdaptSettings`, the same for all that have a use for them.
     """
 
     backbones: tuple[str, ...]
     strategies: tuple[str, ...] = (FineTune.name,)
     members: int | None = None
+    snapshots: int = 1
     combine: str = "auto"
     views: str | None = None
+    soup: str | None = None
     settings: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in self.strategies:
             check_option("--strategies", name, STRATEGIES)
         if self.members is not None:
-            check_int("--members", self.members, low=2)
+            check_int("--members", self.members, low=1)
+        check_int("--snapshots", self.snapshots, low=1)
+        if self.snapshots > 1 and set(self.strategies) != {FineTune.name}:
+            raise TltoolError(
+                f"--snapshots {self.snapshots} is for --strategies {FineTune.name} alone, whose "
+                "next cycle begins where the last one ended."
+            )
 
-    def plan(self) -> list[tuple[str, AdaptSettings]]:
-        """Names and settings of the members.
+    def plan(self) -> list[Planned]:
+        """The members.
 
         Raises:
             TltoolError: a single member, or several that would be the same.
         """
         pairs = [(b, s) for s in self.strategies for b in self.backbones]
         count = len(pairs) if self.members is None else self.members
-        if count < 2:
+        if count * self.snapshots < 2:
             raise TltoolError(
                 "One member is no ensemble; name several with --backbones or --strategies, or "
                 "train several with --members 3."
             )
-        trained = [pair for pair in pairs if pair[1] != OffTheShelf.name]
+        trained = [pair for pair in pairs if pair[1] not in _THE_SAME]
         if count > len(pairs) and not trained:
             raise TltoolError(
-                f"--members {count}: {OffTheShelf.name} fits the same classifier each time, so "
+                f"--members {count}: {pairs[-1][1]} fits the same classifier each time, so "
                 f"there are {len(pairs)} different members; add a strategy that trains."
             )
         others = itertools.cycle(trained)
@@ -94,7 +125,13 @@ class GrownSettings:
             own |= {"seed": seed + chosen[:i].count(pair)}
             if weights:
                 own["weights"] = str(Path(weights).expanduser().resolve())
-            found.append((f"{i + 1}-{name}-{pair[1]}", AdaptSettings.checked("ensemble", own)))
+            settings = AdaptSettings.checked("ensemble", own)
+            member = f"{i + 1}-{name}-{pair[1]}"
+            if self.snapshots == 1:
+                found.append(Planned(member, settings))
+            for cycle in range(self.snapshots if self.snapshots > 1 else 0):
+                before = found[-1].name if cycle else ""
+                found.append(Planned(f"{member}-cycle{cycle + 1}", settings, before))
         return found
 
 
@@ -125,31 +162,31 @@ def grow(
     plan = grown.plan()
     facts = _facts(data, grown)
     RunWriter.refuse_existing(out, facts, force=force)
-    for _, settings in plan:  # what is wrong with a member is told before any is trained
-        settings.make_backbone([])
-        settings.make_strategy()
+    for member in plan:  # what is wrong with one is told before any is trained
+        member.settings.make_backbone([])
     writer = RunWriter(out, facts, force=force)
     place = None if store is None else str(Path(store).expanduser().resolve())
     writer.update({"begun": {"grow": {"data": absolute(data), "store": place, **asdict(grown)}}})
-    folders = [out / "members" / name for name, _ in plan]
+    members = out / "members"
     tasks = [
-        _task(data, name, settings, folder, store, force=force)
-        for (name, settings), folder in zip(plan, folders, strict=True)
-        if force or not _is_finished(folder)
+        _task(data, member, members, store, force=force)
+        for member in plan
+        if force or not _is_finished(members / member.name)
     ]
     started = time.perf_counter()
     places = places_for(tasks, jobs)
     if places > 1:  # features are extracted once, by all cores
-        _extract(data, [settings for _, settings in plan], store)
+        _extract(data, [member.settings for member in plan], store)
     run_tasks(tasks, places)
     growth = Growth(len(tasks), places, time.perf_counter() - started, peak_memory())
-    base = plan[0][1]
+    base = plan[0].settings
     return combine_runs(
-        folders,
+        [members / member.name for member in plan],
         out,
         CombinedSettings(
             combine=grown.combine,
             views=grown.views,
+            soup=grown.soup,
             data=absolute(data),
             store=place,
             engine=base.engine,
@@ -184,14 +221,14 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _task(
-    data: str | Path,
-    name: str,
-    settings: AdaptSettings,
-    folder: Path,
-    store: str | Path | None,
-    *,
-    force: bool,
+    data: str | Path, member: Planned, members: Path, store: str | Path | None, *, force: bool
 ) -> Task:
+    """The command that trains a member."""
+    settings, folder, prepare = member.settings, members / member.name, None
+    if member.after:
+        start = members / f"{member.after}.safetensors"
+        settings = replace(settings, weights=str(start.resolve()))
+        prepare = partial(_save_end, members / member.after, start)
     arguments = ["adapt", absolute(data), "--out", str(folder), "--quiet"]
     if store is not None:
         arguments += ["--store", str(store)]
@@ -204,8 +241,15 @@ def _task(
             continue
         option = f"--{field.name.replace('_', '-')}"
         arguments.append(option if value is True else f"{option}={value}")
-    log = folder.with_suffix(folder.suffix + ".log")
-    return Task(name, tuple(arguments), folder, log, _memory(settings))
+    log = members / f"{member.name}.log"
+    memory = _memory(settings)
+    return Task(member.name, tuple(arguments), folder, log, memory, member.after, prepare)
+
+
+def _save_end(before: Path, start: Path) -> None:
+    """What the next cycle begins with; the same bytes as when it was begun before."""
+    if not start.exists():
+        save_network(Run(before), start)
 
 
 def _memory(settings: AdaptSettings) -> float:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,8 @@ class Task:
         folder: run folder that it writes, whose history tells how far it is.
         log: file for what it says.
         memory: bytes that it may need.
+        needs: name of the command that has to be done before.
+        prepare: what is to be done right before it begins.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Task:
     folder: Path
     log: Path
     memory: float
+    needs: str = ""
+    prepare: Callable[[], None] | None = None
 
 
 def run_tasks(tasks: Sequence[Task], places: int) -> None:
@@ -65,8 +69,15 @@ def run_tasks(tasks: Sequence[Task], places: int) -> None:
         try:
             while waiting or running:
                 free = [place for place in range(places) if place not in running]
-                while free and waiting and not failed:
-                    task, place = waiting.pop(0), free.pop(0)
+                while free and not failed:
+                    undone = {task.name for task in waiting} | {t.name for t, _ in running.values()}
+                    ready = [task for task in waiting if task.needs not in undone]
+                    if not ready:
+                        break
+                    task, place = ready[0], free.pop(0)
+                    waiting.remove(task)
+                    if task.prepare is not None:
+                        task.prepare()
                     running[place] = (task, _begun(task, shares[place], place))
                 time.sleep(_WAIT)
                 done = 0
@@ -99,7 +110,8 @@ def places_for(tasks: Sequence[Task], wanted: int | None) -> int:
     """
     if wanted is not None:
         return max(1, min(wanted, len(tasks)))
-    most = min(len(tasks), gpus() or cores())
+    independent = len({task.needs or task.name for task in tasks})
+    most = min(independent, gpus() or cores())
     needed = sorted((task.memory for task in tasks), reverse=True)
     room = available_memory()
     while most > 1 and sum(needed[:most]) > room:

@@ -28,9 +28,11 @@ def ensemble(
     out: str | Path | None = None,
     combine: str = "auto",
     views: str | None = None,
+    soup: str | None = None,
     backbones: str | Sequence[str] | None = None,
     strategies: str | Sequence[str] | None = None,
     members: int | None = None,
+    snapshots: int | None = None,
     jobs: int | None = None,
     data: str | Path | None = None,
     store: str | Path | None = None,
@@ -50,10 +52,14 @@ def ensemble(
             that no member was fitted on.
         views: pictures of an image over which the probabilities of members that see one are
             averaged: "1", "2", "10", "12", or "auto".
+        soup: how fine-tunings of one network are averaged, weight by weight, into one member more:
+            "greedy", "uniform", or "none". None for greedily where `combine` is "auto".
         backbones: of images, names of the members' networks, with commas or one by one;
             `NAME=FILE` for weights of one's own. None for the one that `adapt` would take.
         strategies: of images, how each network is adapted; None for fine-tuning.
         members: of images, how many to train; None for one of each network and strategy.
+        snapshots: of images, cycles of the learning rate that each training goes through; the
+            network at the end of each cycle is a member (Huang et al., 2017). None for one.
         jobs: of images, members at a time; None for what cores, memory and GPUs allow.
         data: of runs, the images, where they are no longer where they were.
         store: folder of the feature store; None for the user's.
@@ -83,8 +89,10 @@ def ensemble(
             backbones=_backbones(backbones),
             strategies=_names("--strategies", strategies or FineTune.name),
             members=members,
+            snapshots=1 if snapshots is None else snapshots,
             combine=combine,
             views=views,
+            soup=soup,
             settings=settings | {"engine": engine, "seed": seed},
         )
         if data is not None:
@@ -97,6 +105,7 @@ def ensemble(
         ("--backbones", backbones),
         ("--strategies", strategies),
         ("--members", members),
+        ("--snapshots", snapshots),
         ("--jobs", jobs),
         *((f"--{name.replace('_', '-')}", value) for name, value in settings.items()),
     ):
@@ -106,7 +115,7 @@ def ensemble(
                 "would do nothing, so leave it out."
             )
     chosen = CombinedSettings(
-        combine, views, None if data is None else str(data), place, engine, seed
+        combine, views, soup, None if data is None else str(data), place, engine, seed
     )
     folder = folder or free_folder(Path(given[0]).resolve().name, "ensemble")
     return combine_runs(given, folder, chosen, force=force)

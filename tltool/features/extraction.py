@@ -159,6 +159,14 @@ class FeatureSource:
         mean = keras.ops.mean(model.output, axis=1)
         return keras.Model(model.input, mean, name=self.backbone.model.name + "_views")
 
+    def model_of_each_view(self) -> keras.Model:
+        """The same to features of every view `(n, n_views, d)`; of a single one `(n, d)`.
+
+        Raises:
+            ValueError: the views are random.
+        """
+        return self.model() if self.views.count == 1 else self._network(self.backbone.parts)
+
     def features(self, examples: Sequence[Example]) -> Features:
         """Features of images, averaged over their views.
 

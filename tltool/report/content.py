@@ -16,7 +16,6 @@ from tltool.features import FeatureSource
 from tltool.report.confidence import confidence_charts
 from tltool.report.html import Mistake, ReportContent, ReportTable
 from tltool.results import TRIED, RunResult, tried_in_words
-from tltool.settings import AdaptSettings
 from tltool.strategies import FittedClassifier
 
 __all__ = ["PACKAGES", "Outcome", "findings_in_words", "report_content", "run_page"]
@@ -67,7 +66,7 @@ class Outcome:
 
     Args:
         result: what the caller gets.
-        settings: what was asked for.
+        columns: of a table of images.
         dataset: with its splits.
         fitted: the classifier.
         probabilities: of the test images, `(n_test, k)`, float32.
@@ -77,7 +76,7 @@ class Outcome:
     """
 
     result: RunResult
-    settings: AdaptSettings
+    columns: TableColumns
     dataset: Dataset
     fitted: FittedClassifier
     probabilities: np.ndarray
@@ -100,7 +99,7 @@ def report_content(outcome: Outcome) -> ReportContent:
         outcome.splits,
         outcome.probabilities,
         name=preset.title,
-        columns=outcome.settings.columns,
+        columns=outcome.columns,
         settings=[
             ("Backbone", f"{preset.title}, {preset.parameters:,} parameters in all"),
             ("Features", ", ".join(str(part) for part in source.backbone.parts)),

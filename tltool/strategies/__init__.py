@@ -1,6 +1,7 @@
 """The ways to adapt a backbone to a data set, behind one contract."""
 
 from tltool.strategies.cutting import CACHES
+from tltool.strategies.feature_ensemble import FeatureEnsemble
 from tltool.strategies.fine_tune import FineTune
 from tltool.strategies.from_scratch import FromScratch
 from tltool.strategies.frozen_head import FrozenHead
@@ -12,6 +13,7 @@ __all__ = [
     "CLASSIFIER_OPTIONS",
     "PENALTIES",
     "STRATEGIES",
+    "FeatureEnsemble",
     "FineTune",
     "FittedClassifier",
     "FromScratch",
@@ -25,4 +27,5 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "frozen-head": FrozenHead,
     "fine-tune": FineTune,
     "from-scratch": FromScratch,
+    "feature-ensemble": FeatureEnsemble,
 }

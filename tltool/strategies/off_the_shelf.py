@@ -33,7 +33,7 @@ from tltool.strategies.folds import stratified_folds
 from tltool.strategies.strategy import FeatureFit
 from tltool.training import TrainingRecord
 
-__all__ = ["CHAINS", "CLASSIFIER_OPTIONS", "PENALTIES", "OffTheShelf"]
+__all__ = ["CHAINS", "CLASSIFIER_OPTIONS", "PENALTIES", "OffTheShelf", "fewer_folds"]
 
 _log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class OffTheShelf:
             judged: tuple[Example, ...] = ()
             scores = np.empty((0, problem.n_classes))
         else:
-            notes += _fewer_folds(examples, folds, self.folds)
+            notes += fewer_folds(examples, folds, self.folds)
             choice = choose(problem, folds, self.classifiers, self.chains)
             candidate = choice.chosen.candidate
             judged, scores = examples, out_of_fold_scores(problem, candidate, folds)
@@ -240,8 +240,8 @@ def _choices(
     }
 
 
-def _fewer_folds(examples: Sequence[Example], folds: np.ndarray, wanted: int) -> list[str]:
-    """That there are fewer folds than usual, and why."""
+def fewer_folds(examples: Sequence[Example], folds: np.ndarray, wanted: int) -> list[str]:
+    """That there are fewer folds than usual, and why, in a sentence; none where there are not."""
     count = int(folds.max()) + 1
     if count >= wanted:
         return []
