@@ -3,18 +3,22 @@
 import csv
 import json
 import shutil
+from functools import partial
 
+import keras
 import numpy as np
 import pytest
 from conftest import class_folders
 from typer.testing import CliRunner
 
 import tltool
-from tltool import TltoolError
+from tltool import Backbone, TltoolError
 from tltool.cli import app
 from tltool.comparing import compare
 from tltool.ensembles.growing import GrownSettings
+from tltool.ensembles.networks import save_network, trained_arrays
 from tltool.ensembles.processes import Task, places_for, run_tasks
+from tltool.ensembles.soups import normalised_anew
 from tltool.settings import settings_of
 
 QUICK = {"epochs": 2, "learning_rate": "0.0003", "train_views": "1"}
@@ -238,39 +242,59 @@ class TestRefused:
             tltool.similar(root / "both", photo)
 
 
+@pytest.fixture(scope="module")
+def grown(pair):
+    """Two fine-tunings of one network, side by side, and a student."""
+    data, _, root = pair
+    found = tltool.ensemble(
+        data,
+        backbones="cifar-resnet20",
+        members=2,
+        out=root / "grown",
+        store=root / "store",
+        jobs=2,
+        combine="mean",
+        distill_into="cifar-resnet20",
+        **QUICK,
+    )
+    return found, [tltool.Run(member.run) for member in found.members]
+
+
 class TestGrown:
-    def test_members_are_trained_and_combined(self, pair, tmp_path):
-        data, _, root = pair
-        found = tltool.ensemble(
-            data,
-            backbones="cifar-resnet20",
-            members=2,
-            out=tmp_path / "out",
-            store=root / "store",
-            jobs=2,
-            combine="mean",
-            **QUICK,
-        )
+    def test_members_are_trained_and_combined(self, grown):
+        found, runs = grown
         assert [m.strategy for m in found.members] == ["fine-tune", "fine-tune"]
         assert found.growth.trained == 2
-        runs = [tltool.Run(m.run) for m in found.members]
+        assert found.growth.at_a_time == 2
         assert [run.facts["settings"]["seed"] for run in runs] == [0, 1]
         assert runs[0].splits() == runs[1].splits()
-        single = tltool.adapt(
-            data,
-            strategy="fine-tune",
-            backbone="cifar-resnet20",
-            out=tmp_path / "alone",
-            store=root / "store",
-            **QUICK,
-        )
-        value = single.evaluation.metrics["log_loss"].value
-        (of_member,) = (
-            one.evaluation.metrics["log_loss"].value
-            for one in found.comparison.runs
-            if one.run == found.members[0].run
-        )
-        assert of_member == pytest.approx(value, abs=1e-4)
+        facts = json.loads((found.result.run / "run.json").read_text())
+        assert facts["growth"]["peak_memory"] > 1e8
+
+    def test_the_student_is_compared_with_all(self, grown):
+        found, runs = grown
+        assert found.student.run == found.result.run / "student"
+        told = {one.run for one in found.comparison.runs}
+        assert told == {
+            str(found.result.run),
+            str(found.student.run),
+            *(str(r.folder) for r in runs),
+        }
+        facts = json.loads((found.student.run / "run.json").read_text())
+        assert facts["settings"]["teacher"] == tltool.Run(found.result.run).key
+        assert tltool.Run(found.student.run).splits() == runs[0].splits()
+
+    def test_a_teacher_of_other_classes(self, grown, tmp_path):
+        data = class_folders(tmp_path / "photos", ("red", "pink"), n=6, size=(32, 32))
+        with pytest.raises(TltoolError, match="have not the same classes"):
+            tltool.adapt(
+                data,
+                strategy="fine-tune",
+                backbone="cifar-resnet20",
+                teacher=grown[0].result.run,
+                out=tmp_path / "run",
+                **QUICK,
+            )
 
     def test_what_is_done_is_kept_when_a_member_fails(self, pair, tmp_path, monkeypatch):
         data, _, root = pair
@@ -322,6 +346,87 @@ class TestGrown:
             GrownSettings(("lenet5",)).plan()
         with pytest.raises(TltoolError, match="fits the same classifier each time"):
             GrownSettings(("lenet5",), ("off-the-shelf",), 3).plan()
+
+
+class TestSoups:
+    @pytest.mark.parametrize("kind", ["uniform", "greedy"])
+    def test_weights_are_averaged(self, pair, grown, kind, tmp_path, monkeypatch):
+        _, _, root = pair
+        monkeypatch.setattr("tltool.ensembles.combined_run.too_few", lambda *_: False)
+        runs = [run.folder for run in grown[1]]
+        found = tltool.ensemble(
+            runs, out=tmp_path / "out", soup=kind, combine="mean", store=root / "store"
+        )
+        assert [m.strategy for m in found.members] == ["fine-tune", "fine-tune", "soup"]
+        soup = tltool.Run(found.members[-1].run)
+        choices = soup.facts["choices"]
+        assert set(choices["tried"]) == {str(run) for run in runs}
+        if kind == "uniform":
+            assert len(choices["ingredients"]) == 2
+        assert choices["log_loss"] <= min(choices["tried"].values()) or kind == "uniform"
+        used = [trained_arrays(tltool.Run(run)) for run in choices["ingredients"]]
+        for mean, *each in zip(trained_arrays(soup), *used, strict=True):
+            np.testing.assert_allclose(mean, np.mean(each, axis=0), atol=1e-6)
+        said, _ = tltool.predict(soup.folder, sorted(pair[0].glob("*/1*.png")))
+        assert all(0.3 < one.top[0][1] <= 1 for one in said)
+
+    def test_too_few_images_make_no_soup(self, pair, grown, tmp_path):
+        runs = [run.folder for run in grown[1]]
+        found = tltool.ensemble(runs, out=tmp_path / "out", store=pair[2] / "store")
+        assert [m.strategy for m in found.members] == ["fine-tune", "fine-tune"]
+
+    def test_batch_normalisation_is_shown_images_anew(self):
+        """Where what it remembers differs, the average remembers what it sees."""
+        backbone = Backbone("cifar-resnet20")
+        first = tuple(backbone.network.get_weights())
+        names = [w.path for w in backbone.network.weights]
+        second = tuple(
+            a + 0.5 if "moving_mean" in name else a for a, name in zip(first, names, strict=True)
+        )
+        pictures = [
+            np.random.default_rng(i).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
+            for i in range(3)
+        ]
+        same = normalised_anew(backbone, [first, first], first, iter(pictures))
+        assert all(a is b for a, b in zip(same, first, strict=True))
+        found = normalised_anew(backbone, [first, second], first, iter(pictures))
+        stem = next(i for i, name in enumerate(names) if "moving_mean" in name)
+        network = backbone.network
+        (norm,) = (
+            x for x in network.layers if x.weights and any(w.path == names[stem] for w in x.weights)
+        )
+        below = keras.Model(network.input, norm.input)
+        given = np.concatenate([below.predict(p, verbose=0) for p in pictures])
+        np.testing.assert_allclose(found[stem], given.mean(axis=(0, 1, 2)), atol=1e-4)
+        assert all(np.array_equal(a, b) for a, b in zip(first, network.get_weights(), strict=True))
+
+
+class TestSnapshots:
+    def test_each_cycle_begins_where_the_last_one_ended(self, grown, tmp_path):
+        run = grown[1][0]
+        save_network(run, tmp_path / "end.safetensors")
+        again = Backbone("cifar-resnet20", str(tmp_path / "end.safetensors")).network
+        for a, b in zip(again.get_weights(), trained_arrays(run), strict=True):
+            np.testing.assert_array_equal(a, b)
+        plan = GrownSettings(("cifar-resnet20",), members=2, snapshots=2).plan()
+        assert [(member.name, member.after) for member in plan] == [
+            ("1-cifar-resnet20-fine-tune-cycle1", ""),
+            ("1-cifar-resnet20-fine-tune-cycle2", "1-cifar-resnet20-fine-tune-cycle1"),
+            ("2-cifar-resnet20-fine-tune-cycle1", ""),
+            ("2-cifar-resnet20-fine-tune-cycle2", "2-cifar-resnet20-fine-tune-cycle1"),
+        ]
+        with pytest.raises(TltoolError, match="for --strategies fine-tune alone"):
+            GrownSettings(("cifar-resnet20",), ("from-scratch",), snapshots=2)
+
+    def test_a_command_waits_for_what_it_needs(self, tmp_path):
+        begun = []
+
+        def task(name, needs=""):
+            note = partial(begun.append, name)
+            return Task(name, ("--help",), tmp_path, tmp_path / f"{name}.log", 1.0, needs, note)
+
+        run_tasks([task("b", needs="a"), task("a"), task("c")], 2)
+        assert begun == ["a", "c", "b"]
 
 
 class TestProcesses:

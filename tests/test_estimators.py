@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import tltool
-from tltool import FeatureExtractor, FeatureStore, TltoolError, TransferClassifier
+from tltool import Ensemble, FeatureExtractor, FeatureStore, TltoolError, TransferClassifier
 from tltool.data import canvas
 from tltool.linear.estimators import (
     FeatureDropout,
@@ -301,3 +301,90 @@ def test_stores_are_shared(tmp_path):
 
     assert shared_store(tmp_path) is shared_store(str(tmp_path))
     assert isinstance(shared_store(tmp_path), FeatureStore)
+
+
+def ensemble(store, voting="soft", weights=None, **given):
+    members = [
+        ("deep", classifier(store, classifier="lda", transforms="l2")),
+        ("low", classifier(store, classifier="ridge", transforms="l2", tap="stage1")),
+    ]
+    return Ensemble(members, voting=voting, weights=weights)
+
+
+class TestEnsemble:
+    def test_soft_votes_are_scikit_learns(self, photos):
+        """As `VotingClassifier` has them, of members that are fitted already."""
+        paths, labels, store = photos
+        found = ensemble(store, weights=[3, 1]).fit(paths, labels)
+        said = [member.predict_proba(paths) for member in found.estimators_]
+        expected = np.average(said, axis=0, weights=[3, 1])
+        np.testing.assert_allclose(found.predict_proba(paths), expected, atol=1e-6)
+        assert (found.predict(paths) == found.classes_[expected.argmax(axis=1)]).all()
+        np.testing.assert_allclose(found.weights_, [0.75, 0.25])
+        assert set(found.named_estimators_) == {"deep", "low"}
+
+    def test_hard_votes_are_shares(self, photos):
+        paths, labels, store = photos
+        found = ensemble(store, "hard").fit(paths, labels)
+        votes = [member.predict(paths) for member in found.estimators_]
+        for row, *named in zip(found.predict_proba(paths), *votes, strict=True):
+            for label, share in zip(found.classes_, row, strict=True):
+                assert share == pytest.approx(named.count(label) / 2)
+        with pytest.raises(TltoolError, match="A model gives probabilities"):
+            found.to_keras()
+
+    @pytest.mark.parametrize("voting", ["auto", "greedy", "stacking", "geometric-mean"])
+    def test_the_keras_model_agrees(self, photos, voting):
+        paths, labels, store = photos
+        found = ensemble(store, voting).fit(paths, labels)
+        pixels = np.stack([canvas(Path(p).read_bytes(), (32, 32)) for p in paths[::5]])
+        model = found.to_keras()
+        np.testing.assert_allclose(
+            model.predict(pixels, verbose=0), found.predict_proba(paths[::5]), atol=1e-4
+        )
+
+    def test_labels_of_any_type_and_cross_validation(self, photos):
+        paths, labels, store = photos
+        numbers = np.unique(labels, return_inverse=True)[1] * 10
+        found = ensemble(store, "auto").fit(paths, numbers)
+        assert set(found.predict(paths)) <= {0, 10, 20}
+        scores = cross_val_score(ensemble(store), paths, labels, cv=3)
+        assert len(scores) == 3
+
+    def test_parameters_of_members(self, photos):
+        model = ensemble(photos[2])
+        assert model.get_params()["low__tap"] == "stage1"
+        model.set_params(low__tap="stage2", voting="hard")
+        assert dict(model.estimators)["low"].tap == "stage2"
+        other = classifier(photos[2])
+        model.set_params(deep=other)
+        assert dict(model.estimators)["deep"] is other
+        copy = clone(model)
+        assert copy.get_params()["low__tap"] == "stage2"
+        assert dict(copy.estimators)["low"] is not dict(model.estimators)["low"]
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ({"voting": "loud"}, "Unknown voting 'loud'"),
+            ({"weights": [1]}, "weights must be 2 finite numbers"),
+            ({"weights": [-1, 2]}, "weights must be 2 finite numbers"),
+            ({"voting": "greedy", "weights": [1, 1]}, "fits the weights; leave weights out"),
+        ],
+    )
+    def test_refused(self, photos, given, said):
+        paths, labels, store = photos
+        with pytest.raises(TltoolError, match=said):
+            ensemble(store).set_params(**given).fit(paths, labels)
+
+    def test_refused_members(self, photos):
+        paths, labels, store = photos
+        one = classifier(store)
+        for members, said in (
+            ([("a", one)], "two members or more"),
+            ([("a", one), ("a", one)], "cannot be called so"),
+            ([("a__b", one), ("a", one)], "cannot be called so"),
+            ([("a", one), ("b", 5)], "expected a TransferClassifier"),
+        ):
+            with pytest.raises(TltoolError, match=said):
+                Ensemble(members).fit(paths, labels)

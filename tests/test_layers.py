@@ -27,7 +27,7 @@ LAYERS = (
     ("advising",),
     ("image_estimator", "feature_tables", "runs", "report"),
     ("classifier", "comparing", "feature_extractor", "gallery", "inference", "workflow"),
-    ("ensembles",),
+    ("ensembles", "ensemble_classifier"),
     ("demo", "display"),
     ("cli",),
 )

@@ -57,6 +57,57 @@ def trainer(plan, seed=0):
     return Trainer(head_network(8, K, plan, seed), plan)
 
 
+class TestTeacher:
+    def test_its_loss_is_hintons(self):
+        """Labels by what is left of 1, the teacher by its share and the square of its warmth."""
+        plan = TrainingPlan(
+            label_smoothing=0.1, teacher_share=0.7, teacher_temperature=3.0, batch_size=60
+        )
+        values, targets = blobs(views=1)
+        taught = softmax(np.random.default_rng(1).normal(0, 1, (len(targets), K))).astype("float32")
+        shown = Batches(
+            HeldPictures(values), targets, K, np.ones(len(targets)), plan, 0, None, taught
+        )
+        (batch,) = shown.epoch(0)
+        assert batch[1].shape == (60, 2 * K)
+        student = trainer(plan)
+        scores = student.scores([batch[0]]).astype(np.float64)
+        hard = -(0.9 * batch[1][:, :K] + 0.1 / K) * np.log(softmax(scores))
+        soft = -batch[1][:, K:] * np.log(softmax(scores / 3.0))
+        expected = (0.3 * hard.sum(axis=1) + 0.7 * 9 * soft.sum(axis=1)).mean()
+        loss, right = student.step(batch, 0.0)
+        assert loss == pytest.approx(expected, rel=1e-5)
+        assert right == pytest.approx(
+            (scores.argmax(axis=1) == batch[1][:, :K].argmax(axis=1)).mean()
+        )
+
+    def test_its_answers_are_learned(self):
+        """Of a teacher that swaps two classes, the student does, too."""
+        plan = TrainingPlan(epochs=40, learning_rate=0.02, teacher_share=1.0, batch_size=20)
+        values, targets = blobs(views=1)
+        swapped = np.array([1, 0, 2])[targets]
+        taught = np.eye(K, dtype=np.float32)[swapped]
+        shown = Batches(
+            HeldPictures(values), targets, K, np.ones(len(targets)), plan, 0, None, taught
+        )
+        student = trainer(plan)
+        train(student, shown, None, plan)
+        said = student.scores([values[:, 0]]).argmax(axis=1)
+        assert (said == swapped).mean() > 0.9
+
+    def test_it_is_mixed_with_the_images(self):
+        plan = TrainingPlan(augment=("mixup",), batch_size=60)
+        values, targets = blobs(views=1)
+        taught = np.eye(K, dtype=np.float32)[targets]
+        augment = BatchAugmentation(plan.augment, of_pixels=False)
+        shown = Batches(
+            HeldPictures(values), targets, K, np.ones(len(targets)), plan, 0, augment, taught
+        )
+        (batch,) = shown.epoch(0)
+        np.testing.assert_allclose(batch[1][:, :K], batch[1][:, K:], atol=1e-6)
+        assert not np.isin(batch[1], (0.0, 1.0)).all()
+
+
 class TestPlan:
     def test_cosine_after_a_warm_up(self):
         plan = TrainingPlan(learning_rate=2.0, warmup=0.25, schedule="cosine")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tltool.backbones import Backbone, backbone_page, import_weights, list_backbones
     from tltool.classifier import TransferClassifier
     from tltool.comparing import compare
+    from tltool.ensemble_classifier import Ensemble
     from tltool.ensembles import ensemble, resume
     from tltool.feature_extractor import FeatureExtractor
     from tltool.features import FeatureStore
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdaptSettings",
     "Backbone",
+    "Ensemble",
     "FeatureExtractor",
     "FeatureStore",
     "Run",
@@ -51,6 +53,7 @@ __all__ = [
 _HOMES = {
     "AdaptSettings": "settings",
     "Backbone": "backbones",
+    "Ensemble": "ensemble_classifier",
     "FeatureExtractor": "feature_extractor",
     "FeatureStore": "features",
     "Run": "runs",

@@ -67,7 +67,9 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
 
     Images are paths, or pixels `(n, height, width, 3)`, uint8, 0-255, RGB. After `fit`, `classes_`
     are the labels, `choices_` what was chosen and by which figures, `notes_` what should be known
-    of it, and `advice_` the advice that the strategy "auto" followed, else None.
+    of it, `held_out_` what was said of images before they were fitted on (scores in the order of
+    `labels_`, the classes as text), and `advice_` the advice that the strategy "auto" followed,
+    else None.
 
     Example:
         >>> model = TransferClassifier(backbone="mobilenet-0.25", recipe="recommended")
@@ -183,6 +185,7 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
         self.classes_ = classes
         self.choices_ = fitted.choices
         self.notes_ = fitted.notes
+        self.held_out_, self.labels_ = fitted.held_out, fitted.labels
         self.advice_ = advice
         return self
 

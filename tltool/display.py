@@ -165,7 +165,9 @@ def print_ensemble(found: EnsembleResult) -> None:
             else f"; the largest took {grown.peak_memory / 1e9:.1f} GB"
         )
         typer.echo(f"{grown.trained} trained, {grown.at_a_time} at a time{memory}")
-    typer.echo("\nAgainst its members:")
+    if found.student is not None:
+        typer.echo(f"Its student: {found.student.as_json()['run']}")
+    typer.echo("\nAgainst its members:" if found.student is None else "\nAll of them:")
     print_comparison(found.comparison)
 
 

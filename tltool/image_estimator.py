@@ -11,7 +11,7 @@ from sklearn.utils import Tags
 from tltool.features import FeatureSource, shared_store
 from tltool.settings import AdaptSettings
 
-__all__ = ["ImageEstimator"]
+__all__ = ["ImageEstimator", "of_images"]
 
 
 class ImageEstimator(BaseEstimator):
@@ -45,7 +45,11 @@ class ImageEstimator(BaseEstimator):
         return state
 
     def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.string = True
-        return tags
+        return of_images(super().__sklearn_tags__())
+
+
+def of_images(tags: Tags) -> Tags:
+    """Tags of an estimator that takes images instead of a table of numbers."""
+    tags.input_tags.two_d_array = False
+    tags.input_tags.string = True
+    return tags

@@ -21,6 +21,7 @@ __all__ = [
     "accuracy",
     "coverage",
     "expected_calibration_error",
+    "is_clearly_lower",
     "log_loss",
     "log_losses",
     "macro_f1",
@@ -218,6 +219,21 @@ def simplest_of_the_best(losses: Mapping[str, np.ndarray]) -> str:
         if float(apart.mean()) <= error:
             return name
     return best
+
+
+def is_clearly_lower(losses: np.ndarray, others: np.ndarray) -> bool:
+    """Whether losses `(n,)` of some images are lower than others of the same, beyond chance.
+
+    That is, by a one-sided paired t-test at 95 %.
+    """
+    from scipy.special import stdtrit
+
+    gained = np.asarray(others, np.float64) - losses
+    n = len(gained)
+    if n < 2:
+        return False
+    error = float(gained.std(ddof=1)) / np.sqrt(n)
+    return bool(gained.mean() > stdtrit(n - 1, 0.95) * error)
 
 
 def resampling_counts(random: np.random.Generator, b: int, n: int) -> np.ndarray:

@@ -23,6 +23,7 @@ from tltool.strategies import (
     FrozenHead,
     OffTheShelf,
     Strategy,
+    Teacher,
 )
 from tltool.training import TrainingPlan
 from tltool.training.augmentation import check_augmentations
@@ -52,6 +53,7 @@ _ONLY_FOR = {
     "norms": _NETWORK_TRAINING,
     "layer_decay": _NETWORK_TRAINING,
     "train_precision": _NETWORK_TRAINING,
+    "teacher": _NETWORK_TRAINING,
     **dict.fromkeys(
         (
             "train_views",
@@ -71,7 +73,7 @@ _ONLY_FOR = {
 }
 
 # Of these, those that are no part of a `TrainingPlan`, and those called differently there.
-_NOT_OF_PLAN = ("classifier", "transforms", "unfreeze", "cache", "budget")
+_NOT_OF_PLAN = ("classifier", "transforms", "unfreeze", "cache", "budget", "teacher")
 _CALLED_IN_PLAN = {"train_views": "views", "train_precision": "precision"}
 
 
@@ -121,6 +123,7 @@ class AdaptSettings:
         balance: of classes of unequal size: "none", "weights" or "sampling".
         patience: epochs without improvement on the validation images that end it; 0 for never.
         budget: time after which training ends with the best so far: "90s", "10m", "1h".
+        teacher: folder of a finished run whose probabilities are learned from, beside the labels.
         tensorboard: whether a training's figures are written for TensorBoard, too.
         seed: of the splits, the folds, what is drawn in training, and the intervals.
         split_seed: of the splits, where it is another; None for the same.
@@ -163,6 +166,7 @@ class AdaptSettings:
     balance: str | None = None
     patience: int | None = None
     budget: str | None = None
+    teacher: str | None = None
     tensorboard: bool = False
     seed: int = 0
     split_seed: int | None = None
@@ -360,8 +364,11 @@ class AdaptSettings:
         shown = views_for(str(self.views or "1"), backbone.input_size)
         return FeatureSource(backbone, store, self.engine, self.precision, shown)
 
-    def make_strategy(self) -> Strategy:
+    def make_strategy(self, teacher: Teacher | None = None) -> Strategy:
         """The strategy with its own settings.
+
+        Args:
+            teacher: what the run that `teacher` names says of the images.
 
         Raises:
             ValueError: it has not been chosen yet.
@@ -392,9 +399,9 @@ class AdaptSettings:
         if self.strategy == FrozenHead.name:
             return FrozenHead(plan, budget)
         if self.strategy == FromScratch.name:
-            return FromScratch(plan, budget)
+            return FromScratch(plan, budget, teacher)
         unfreeze, cache = self.unfreeze or "auto", self.cache or "auto"
-        return FineTune(plan, budget, unfreeze, cache, str(self.classifier))
+        return FineTune(plan, budget, unfreeze, cache, str(self.classifier), teacher)
 
     @property
     def seed_of_splits(self) -> int:

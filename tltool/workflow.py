@@ -28,11 +28,12 @@ from tltool.doctor import Finding, examine, examine_probabilities
 from tltool.evaluation import Judged, judge, majority_class
 from tltool.features import FeatureSource, FeatureStore, feature_space
 from tltool.linear.linear_head import softmax
+from tltool.predictor import on_images
 from tltool.report import PACKAGES, Outcome, findings_in_words, render_report, report_content
 from tltool.results import RunResult
-from tltool.runs import RunWriter, free_folder
+from tltool.runs import Run, RunWriter, free_folder
 from tltool.settings import AUTO, AdaptSettings
-from tltool.strategies import FittedClassifier
+from tltool.strategies import FittedClassifier, Teacher
 from tltool.training import Checkpoints, TrainingRecord
 from tltool.training.tensorboard import TensorBoardLog
 
@@ -190,8 +191,8 @@ def _adapted(
         if place.force:  # what was trained before has no part in it
             Checkpoints.of_run(folder).remove()
         writer.update({"begun": _begun(place, chosen), "advice": advice})
-        strategy = chosen.make_strategy()
         with clock.phase("extract"):
+            strategy = chosen.make_strategy(_teacher(chosen, dataset))
             strategy.extract(source, dataset)
         with clock.phase("fit"):
             record = _record(writer, tensorboard=chosen.tensorboard)
@@ -325,11 +326,34 @@ def resume(run: str | Path) -> RunResult:
     return _adapted(place, chosen, advice=RunWriter.advised(folder))
 
 
+def _teacher(settings: AdaptSettings, dataset: Dataset) -> Teacher | None:
+    """What the run that is to teach says of the images to learn from.
+
+    Raises:
+        TltoolError: it is no finished run, or of other classes.
+    """
+    if settings.teacher is None:
+        return None
+    run = Run(settings.teacher)
+    for label in {*run.labels} ^ {*dataset.labels}:
+        raise TltoolError(
+            f"--teacher {settings.teacher} and {dataset.source} have not the same classes: only "
+            f"one of them has {label!r}; name a run on the same classes."
+        )
+    examples = dataset.of("train", "val")
+    predictor = run.predictor(settings.engine)
+    said = on_images(predictor, predictor, examples)
+    said = said[:, [run.labels.index(label) for label in dataset.labels]]
+    return {e.hash: row for e, row in zip(examples, said, strict=True)}
+
+
 def _begun(place: _Place, settings: AdaptSettings) -> dict[str, Any]:
     """What `adapt` was asked to do, wherever it is asked again."""
     given = asdict(settings)
     if settings.weights and Path(settings.weights).expanduser().is_file():
         given["weights"] = str(Path(settings.weights).expanduser().resolve())
+    if settings.teacher:
+        given["teacher"] = str(Path(settings.teacher).expanduser().resolve())
     return {
         "data": absolute(place.data),
         "store": None if place.store is None else str(Path(place.store).expanduser().resolve()),
@@ -370,7 +394,9 @@ def _settings_facts(
     data: str | Path, settings: AdaptSettings, source: FeatureSource
 ) -> dict[str, Any]:
     """All that the outcome follows from; two runs with equal facts are the same run."""
+    teacher = None if settings.teacher is None else Run(settings.teacher).key
     return asdict(settings) | {
+        "teacher": teacher,
         "data": printable(absolute(data)),
         "backbone": source.backbone.preset.name,
         "weights": source.backbone.weights.hash,

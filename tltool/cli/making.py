@@ -178,6 +178,13 @@ def adapt(
             help="Training: end in time with the best so far, after 90s, 10m or 1h.",
         ),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Training: a finished run, such as an ensemble, to learn from beside the labels.",
+        ),
+    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Training: logs in the run folder, too.")
     ] = False,
@@ -246,6 +253,7 @@ def adapt(
         balance=balance,
         patience=patience,
         budget=budget,
+        teacher=teacher,
         tensorboard=tensorboard,
         seed=seed,
         split_seed=split_seed,
@@ -325,6 +333,13 @@ def ensemble(
             metavar="N", help="Members at a time. Default: as cores, memory and GPUs allow."
         ),
     ] = None,
+    distill_into: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Fine-tune this network on what the ensemble says, too, as its student.",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -371,6 +386,7 @@ def ensemble(
         members=members,
         snapshots=snapshots,
         jobs=jobs,
+        distill_into=distill_into,
         data=data,
         store=store,
         engine=engine,

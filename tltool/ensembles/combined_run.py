@@ -161,7 +161,7 @@ def combine_runs(
     result = RunResult(
         run=out,
         strategy=_NAME,
-        backbone=_counted([str(run.facts["backbone"]) for run in members.runs]),
+        backbone=members.backbones,
         taps=(),
         input_size=members.canvas_size,
         views="1" if settings.views is None else settings.views,
@@ -235,6 +235,11 @@ class _Members:
                 f"take others, such as --views {views.predict}."
             )
         return None if views.count == 1 else views
+
+    @property
+    def backbones(self) -> str:
+        """In words."""
+        return _counted([str(run.facts["backbone"]) for run in self.runs])
 
     @property
     def folders(self) -> list[str]:
@@ -579,7 +584,12 @@ def _compared(
         tuple(e.hash.hex() for e in examples), dataset.targets(examples), judged.probabilities
     )
     whole = Entrant(
-        printable(str(out)), _NAME, "", judged.evaluation.majority, members.labels, said
+        printable(str(out)),
+        _NAME,
+        members.backbones,
+        judged.evaluation.majority,
+        members.labels,
+        said,
     )
     return comparison_of([whole, *tested], seed=seed)
 

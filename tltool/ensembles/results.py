@@ -56,8 +56,9 @@ class EnsembleResult:
     Args:
         result: as of any run.
         members: in the order given.
-        comparison: on the test images, the most accurate of the ensemble and its members against
-            all the others.
+        comparison: on the test images, the most accurate of the ensemble, its members and its
+            student against all the others.
+        student: a network that learned from it; None where there is none.
         growth: how the members came to be; None where they were there before.
     """
 
@@ -65,11 +66,13 @@ class EnsembleResult:
     members: tuple[MemberFacts, ...]
     comparison: Comparison
     growth: Growth | None = None
+    student: RunResult | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values; what `--json` prints."""
         return self.result.as_json() | {
             "members": [asdict(member) for member in self.members],
             "comparison": self.comparison.as_json(),
+            "student": None if self.student is None else self.student.as_json(),
             "growth": None if self.growth is None else asdict(self.growth),
         }

@@ -11,8 +11,9 @@ from tltool._validation import TltoolError
 from tltool.ensembles.combined_run import CombinedSettings, combine_runs
 from tltool.ensembles.growing import GrownSettings, grow
 from tltool.ensembles.results import EnsembleResult
+from tltool.ensembles.students import distil, student_settings
 from tltool.results import RunResult
-from tltool.runs import RunWriter, free_folder
+from tltool.runs import Run, RunWriter, free_folder
 from tltool.settings import AdaptSettings
 from tltool.strategies import FineTune
 from tltool.workflow import resume as resume_adaptation
@@ -34,6 +35,7 @@ def ensemble(
     members: int | None = None,
     snapshots: int | None = None,
     jobs: int | None = None,
+    distill_into: str | None = None,
     data: str | Path | None = None,
     store: str | Path | None = None,
     engine: str = "auto",
@@ -61,6 +63,8 @@ def ensemble(
         snapshots: of images, cycles of the learning rate that each training goes through; the
             network at the end of each cycle is a member (Huang et al., 2017). None for one.
         jobs: of images, members at a time; None for what cores, memory and GPUs allow.
+        distill_into: the network of a student, `NAME` or `NAME=FILE`, which is fine-tuned on the
+            labels and on what the ensemble says; its run is `student/` in the run folder.
         data: of runs, the images, where they are no longer where they were.
         store: folder of the feature store; None for the user's.
         engine: "auto", "keras" or "openvino".
@@ -97,8 +101,13 @@ def ensemble(
         )
         if data is not None:
             raise TltoolError(f"--data {data} says where images of runs are now; leave it out.")
+        student = None
+        if distill_into is not None:
+            told = {"split_seed": seed} | settings | {"engine": engine, "seed": seed}
+            student = student_settings(distill_into, told)
         folder = folder or free_folder(given[0], "ensemble")
-        return grow(given[0], folder, grown, store=store, jobs=jobs, force=force)
+        found = grow(given[0], folder, grown, store=store, jobs=jobs, force=force)
+        return found if student is None else distil(found, student, given[0], store, force=force)
     if not all(are_runs) and len(given) == 1:
         raise TltoolError(f"{given[0]} does not exist; give a folder of images, or of runs.")
     for option, value in (
@@ -117,8 +126,16 @@ def ensemble(
     chosen = CombinedSettings(
         combine, views, soup, None if data is None else str(data), place, engine, seed
     )
+    student, images = None, chosen.data
+    if distill_into is not None:
+        member = Run(given[0]).facts["settings"]
+        student = student_settings(distill_into, {"engine": engine, "seed": seed}, member)
+        images = images or str(member["data"])
     folder = folder or free_folder(Path(given[0]).resolve().name, "ensemble")
-    return combine_runs(given, folder, chosen, force=force)
+    found = combine_runs(given, folder, chosen, force=force)
+    if student is None or images is None:
+        return found
+    return distil(found, student, images, store, force=force)
 
 
 def resume(run: str | Path) -> RunResult | EnsembleResult:

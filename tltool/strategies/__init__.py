@@ -5,6 +5,7 @@ from tltool.strategies.feature_ensemble import FeatureEnsemble
 from tltool.strategies.fine_tune import FineTune
 from tltool.strategies.from_scratch import FromScratch
 from tltool.strategies.frozen_head import FrozenHead
+from tltool.strategies.lesson import Teacher
 from tltool.strategies.off_the_shelf import CLASSIFIER_OPTIONS, PENALTIES, OffTheShelf
 from tltool.strategies.strategy import FittedClassifier, Strategy
 
@@ -20,6 +21,7 @@ __all__ = [
     "FrozenHead",
     "OffTheShelf",
     "Strategy",
+    "Teacher",
 ]
 
 STRATEGIES: dict[str, type[Strategy]] = {

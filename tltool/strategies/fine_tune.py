@@ -10,7 +10,7 @@ from tltool.data import Dataset
 from tltool.domain import measured_distance
 from tltool.features import FeatureSource
 from tltool.strategies.cutting import CACHES
-from tltool.strategies.lesson import Lesson
+from tltool.strategies.lesson import Lesson, Teacher
 from tltool.strategies.network_training import NetworkTraining
 from tltool.strategies.off_the_shelf import OffTheShelf
 from tltool.strategies.strategy import FittedClassifier
@@ -40,6 +40,7 @@ class FineTune:
         unfreeze: the lowest block that is trained, "last2", "all" or "auto".
         cache: of the activations at the boundary: "auto", "on" or "off".
         classifier: the head that it begins with.
+        teacher: what another model says of the images, to be learned from beside their labels.
 
     Raises:
         TltoolError: an unknown option.
@@ -54,11 +55,12 @@ class FineTune:
         unfreeze: str = "auto",
         cache: str = "auto",
         classifier: str = "lda",
+        teacher: Teacher | None = None,
     ) -> None:
         check_option("--cache", cache, CACHES)
         self.plan = plan or TrainingPlan(epochs=10, learning_rate=1e-4)
         self.budget, self.unfreeze, self.cache = budget, unfreeze, cache
-        self.classifier = classifier
+        self.classifier, self.teacher = classifier, teacher
 
     def extract(self, source: FeatureSource, dataset: Dataset) -> None:
         """See `Strategy.extract`."""
@@ -76,7 +78,7 @@ class FineTune:
         record: TrainingRecord | None = None,
     ) -> FittedClassifier:
         """See `Strategy.fit`."""
-        lesson = Lesson.of(dataset, weights, self.plan, seed)
+        lesson = Lesson.of(dataset, weights, self.plan, seed, self.teacher)
         source = source.for_prediction()
         cut = self._cut(source, lesson)
         linear = OffTheShelf(self.classifier, chains=_START_CHAINS)

@@ -9,7 +9,7 @@ from tltool.backbones import boundary
 from tltool.data import Dataset
 from tltool.features import FeatureSource
 from tltool.linear import Classifier, LinearHead
-from tltool.strategies.lesson import Lesson
+from tltool.strategies.lesson import Lesson, Teacher
 from tltool.strategies.network_training import NetworkTraining
 from tltool.strategies.strategy import FittedClassifier
 from tltool.training import TrainingPlan, TrainingRecord
@@ -23,15 +23,21 @@ class FromScratch:
     Args:
         plan: how it is trained.
         budget: seconds after which training ends; None for no limit.
+        teacher: what another model says of the images, to be learned from beside their labels.
     """
 
     name = "from-scratch"
 
-    def __init__(self, plan: TrainingPlan | None = None, budget: float | None = None) -> None:
+    def __init__(
+        self,
+        plan: TrainingPlan | None = None,
+        budget: float | None = None,
+        teacher: Teacher | None = None,
+    ) -> None:
         self.plan = plan or TrainingPlan(
             epochs=20, optimizer="sgd", learning_rate=0.05, norms="adapt", views="auto"
         )
-        self.budget = budget
+        self.budget, self.teacher = budget, teacher
 
     def extract(self, source: FeatureSource, dataset: Dataset) -> None:
         """See `Strategy.extract`: the features to come are others."""
@@ -46,7 +52,7 @@ class FromScratch:
         record: TrainingRecord | None = None,
     ) -> FittedClassifier:
         """See `Strategy.fit`."""
-        lesson = Lesson.of(dataset, weights, self.plan, seed)
+        lesson = Lesson.of(dataset, weights, self.plan, seed, self.teacher)
         source = source.for_prediction()
         keras = import_keras()
         draw = keras.initializers.GlorotUniform(seed=seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from tltool._validation import TltoolError
 from tltool.data import Dataset, Example
 from tltool.features import FeatureSource
 from tltool.linear.calibration import Calibration, choose_calibration
+from tltool.linear.linear_head import softmax
 from tltool.strategies.examples import split_off, weighty
 from tltool.strategies.folds import stratified_folds
 from tltool.training import (
@@ -27,7 +28,12 @@ from tltool.training import (
 )
 from tltool.training.augmentation import BatchAugmentation
 
-__all__ = ["Lesson", "source_facts", "training_in_words"]
+__all__ = ["Lesson", "Teacher", "source_facts", "training_in_words"]
+
+Teacher = Mapping[bytes, np.ndarray]
+"""Probabilities `(k,)` by content hash, in the order of a data set's labels."""
+
+_SMALLEST = 1e-7
 
 # Of the judging images, which tell how to calibrate.
 _FOLDS = 5
@@ -46,6 +52,7 @@ class Lesson:
         weights: of both, in the same order, 1 in the mean.
         notes: what is to be said of them.
         seed: of all that is drawn.
+        taught: what a teacher says of the images to fit on, `(n, k)`; None for no teacher.
     """
 
     plan: TrainingPlan
@@ -56,12 +63,25 @@ class Lesson:
     weights: np.ndarray
     notes: tuple[str, ...]
     seed: int
+    taught: np.ndarray | None = None
 
     @classmethod
     def of(
-        cls, dataset: Dataset, weights: np.ndarray | None, plan: TrainingPlan, seed: int
+        cls,
+        dataset: Dataset,
+        weights: np.ndarray | None,
+        plan: TrainingPlan,
+        seed: int,
+        teacher: Teacher | None = None,
     ) -> Lesson:
         """That of a data set's train and val images.
+
+        Args:
+            dataset: with its splits.
+            weights: see `Strategy.fit`.
+            plan: how it goes.
+            seed: of all that is drawn.
+            teacher: what another model says of the images.
 
         Raises:
             TltoolError: there are too few.
@@ -86,6 +106,7 @@ class Lesson:
             (np.ones(len(examples)) if weights is None else weights)[order],
             tuple(notes),
             seed,
+            None if teacher is None else _taught(teacher, [examples[i] for i in fitting], plan),
         )
 
     @property
@@ -120,6 +141,7 @@ class Lesson:
             self.plan,
             self.seed,
             BatchAugmentation(names, of_pixels=of_pixels) if names else None,
+            self.taught,
         )
 
     def validation(self, pictures: Pictures | None, batch_size: int = 256) -> Validation | None:
@@ -188,10 +210,19 @@ class Lesson:
     def _key(self, facts: Iterable[object]) -> str:
         """Tells this training from all others."""
         digest = hashlib.sha256(repr((self.plan, self.seed, *facts)).encode())
+        if self.taught is not None:
+            digest.update(self.taught.tobytes())
         for part, examples in (b"train", self.fitting), (b"val", self.judging):
             for example in examples:
                 digest.update(b"%s %s %s\0" % (part, example.hash, example.label.encode()))
         return digest.hexdigest()
+
+
+def _taught(teacher: Teacher, examples: Sequence[Example], plan: TrainingPlan) -> np.ndarray:
+    """What it says at the temperature of the plan, `(n, k)`, float32."""
+    said = np.stack([teacher[e.hash] for e in examples]).astype(np.float64)
+    scores = np.log(np.maximum(said, _SMALLEST))
+    return softmax(scores / plan.teacher_temperature).astype(np.float32)
 
 
 def _as_train(examples: Sequence[Example]) -> tuple[Example, ...]:

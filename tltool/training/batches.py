@@ -17,7 +17,8 @@ _T = TypeVar("_T")
 __all__ = ["Augment", "Batch", "Batches", "HeldPictures", "Pictures", "ahead"]
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Inputs `(m, ...)`, targets `(m, k)` that sum to 1, weights `(m,)`."""
+"""Inputs `(m, ...)`, targets `(m, k)` that sum to 1, those of a teacher beside them if there is
+one, weights `(m,)`."""
 
 Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 """From inputs and targets of a batch to those that are learned from; what it draws is drawn
@@ -78,6 +79,8 @@ class Batches:
         plan: batch size and balance.
         seed: of all that is drawn.
         augment: what is done to a batch after that.
+        taught: what a teacher says of the images, `(n, k)`; its part of a batch stands beside the
+            targets, `(m, 2 k)` in all. None for no teacher.
     """
 
     pictures: Pictures
@@ -87,6 +90,7 @@ class Batches:
     plan: TrainingPlan
     seed: int
     augment: Augment | None = None
+    taught: np.ndarray | None = None
 
     @property
     def steps(self) -> int:
@@ -108,6 +112,8 @@ class Batches:
             chosen = rows[places]
             inputs = self.pictures.take(chosen, shown[places])
             targets = np.eye(self.n_classes, dtype=np.float32)[self.targets[chosen]]
+            if self.taught is not None:
+                targets = np.concatenate([targets, self.taught[chosen]], axis=1)
             if self.augment is not None:
                 inputs, targets = self.augment(inputs, targets, random)
             yield inputs, targets, weights[chosen].astype(np.float32)

@@ -49,6 +49,9 @@ class TrainingPlan:
             more; or "sampling", each class drawn as often.
         units: of the hidden layers of the head, from the features up; none for a linear head.
         dropout: share of what reaches each layer of the head that is dropped.
+        teacher_share: of the loss, where there is a teacher: how far what it says counts, instead
+            of the labels.
+        teacher_temperature: what its scores and the network's are divided by for that.
         batch_norm: whether hidden layers have batch normalisation.
 
     Raises:
@@ -77,6 +80,8 @@ class TrainingPlan:
     units: tuple[int, ...] = ()
     dropout: float = 0.0
     batch_norm: bool = False
+    teacher_share: float = 0.9
+    teacher_temperature: float = 2.0
 
     def __post_init__(self) -> None:
         def whole(name: str, low: int) -> None:
@@ -101,6 +106,12 @@ class TrainingPlan:
             )
         for name in ("momentum", "warmup", "label_smoothing", "dropout"):
             check_fraction(name, getattr(self, name), zero=True)
+        if not 0 <= self.teacher_share <= 1:
+            raise TltoolError(f"teacher_share must be from 0 to 1, got {self.teacher_share!r}.")
+        if not (self.teacher_temperature > 0 and math.isfinite(self.teacher_temperature)):
+            raise TltoolError(
+                f"teacher_temperature must be above 0, got {self.teacher_temperature!r}."
+            )
         for name in ("weight_decay", "clip_norm"):
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
                 raise TltoolError(f"{name} must be at least 0, got {getattr(self, name)!r}.")

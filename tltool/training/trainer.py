@@ -138,9 +138,12 @@ class Trainer:
 
         with tf.GradientTape() as tape:
             scores = tf.cast(self.network(tf.cast(inputs, tf.float32), training=True), tf.float32)
-            smooth = self._plan.label_smoothing
-            wanted = targets * (1.0 - smooth) + smooth / targets.shape[-1]
+            k = scores.shape[-1]
+            smooth, known = self._plan.label_smoothing, targets[:, :k]
+            wanted = known * (1.0 - smooth) + smooth / k
             losses = tf.nn.softmax_cross_entropy_with_logits(wanted, scores)
+            if targets.shape[-1] > k:
+                losses = self._distilled(losses, targets[:, k:], scores)
             loss = tf.reduce_mean(weights * losses)
             total = loss + sum(self.network.losses)
         variables = self.network.trainable_variables
@@ -151,8 +154,21 @@ class Trainer:
             gradients, _ = tf.clip_by_global_norm(gradients, self._plan.clip_norm, length)
         if finite:  # AutoGraph makes it part of the graph
             self._optimizer.apply(gradients, variables)
-        right = tf.argmax(scores, axis=1) == tf.argmax(targets, axis=1)
+        right = tf.argmax(scores, axis=1) == tf.argmax(known, axis=1)
         return loss, tf.reduce_mean(tf.cast(right, tf.float32)), finite
+
+    def _distilled(self, losses: Any, taught: Any, scores: Any) -> Any:
+        """Losses to which those against a teacher were added.
+
+        Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015,
+        https://arxiv.org/abs/1503.02531: by the square of the temperature its gradients stay as
+        large as those of the labels.
+        """
+        import tensorflow as tf
+
+        warm, share = self._plan.teacher_temperature, self._plan.teacher_share
+        soft = tf.nn.softmax_cross_entropy_with_logits(taught, scores / warm)
+        return (1.0 - share) * losses + share * warm**2 * soft
 
     def _too_large(self, batch: Batch) -> TltoolError:
         """What to say where a batch does not fit into memory: which one does."""
