@@ -1,11 +1,13 @@
 """Networks in training: what is trained, what stays, and that stored activations change nothing."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 from conftest import class_folders, histories, killed_in_training, lively, picture, save
+from scipy import stats
 
 import tltool
 from tltool import AdaptSettings, TltoolError
@@ -16,7 +18,7 @@ from tltool.backbones.twins import twin
 from tltool.data import check_listing, read_listing, split_dataset
 from tltool.features import DrawnPictures, FeatureSource, FeatureStore, StoredActivations
 from tltool.linear import Classifier, LinearHead
-from tltool.metrics import simplest_of_the_best
+from tltool.metrics import is_clearly_lower, simplest_of_the_best
 from tltool.strategies import FineTune, FromScratch, OffTheShelf, precision
 from tltool.strategies.cutting import choose_cache
 from tltool.strategies.network_training import NetworkTraining
@@ -348,6 +350,43 @@ def test_the_best_end_is_taken(photos, monkeypatch, best):
 def test_the_simplest_end_that_nothing_tells_from_the_best(trained, expected):
     losses = {"the start": np.full(5, 0.3), "as trained": np.array(trained)}
     assert simplest_of_the_best(losses) == expected
+
+
+def test_a_paired_t_test_at_95_percent():
+    """Against SciPy's own."""
+    random = np.random.default_rng(0)
+    for n in (2, 3, 6, 40):
+        for shift in (0.0, 0.2, 0.5, 1.0):
+            losses = random.gamma(1.0, size=n)
+            others = losses + random.normal(shift, 0.5, n)
+            p = stats.ttest_rel(losses, others, alternative="less").pvalue
+            assert is_clearly_lower(losses, others) == (p < 0.05)
+    assert not is_clearly_lower(np.array([0.1]), np.array([5.0]))
+    assert not is_clearly_lower(np.zeros(5), np.zeros(5))
+
+
+@pytest.mark.parametrize(
+    ("images_of_a_class", "start", "expected"),
+    [
+        (5, 0.5, "fitted on them"),  # every image says so
+        (5, None, "the start"),  # none can be told
+        (20, None, "fitted on them"),
+        (20, 0.1, "the start"),
+    ],
+)
+def test_size_decides_where_the_images_cannot(images_of_a_class, start, expected):
+    training = object.__new__(NetworkTraining)
+    fitting = [None] * (3 * images_of_a_class)
+    training._lesson = SimpleNamespace(fitting=fitting, labels=("a", "b", "c"))
+    unsure = np.array([0.1, 0.6, 0.1, 0.5])
+    losses = {
+        "as trained": np.full(4, 0.4),
+        "fitted on them": np.full(4, 0.3),
+        "the start": unsure if start is None else [*np.full(4, start), 0, 0.01, 0, 0.02],
+    }
+    assert training._best_end(losses) == expected
+    del losses["the start"]
+    assert training._best_end(losses) == "fitted on them"
 
 
 def test_mixed_precision_is_measured_and_near(photos, tmp_path):
