@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import shutil
 import subprocess
 import sys
@@ -217,7 +216,7 @@ def cifar(options) -> None:
 
 def half_of_the_tests(given: Path, folder: Path) -> None:
     """10,000 training images; half of the test images to validate on, the others to test on."""
-    draws = random.Random(0)
+    draws = np.random.default_rng(0)
     files = {
         s: sorted(p for d in (given / s).iterdir() for p in d.iterdir()) for s in ("train", "test")
     }
@@ -247,8 +246,17 @@ def parallel(options) -> None:
             with tempfile.TemporaryDirectory(dir=options.work) as folder:
                 place = ["--store", f"{folder}/store"]
                 commands = [
-                    [*tool, "adapt", str(options.data), *common, *place]
-                    + ["--seed", str(i), "--out", f"{folder}/{i}"]
+                    [
+                        *tool,
+                        "adapt",
+                        str(options.data),
+                        *common,
+                        *place,
+                        "--seed",
+                        str(i),
+                        "--out",
+                        f"{folder}/{i}",
+                    ]
                     for i in range(2)
                 ]
                 started = time.perf_counter()
