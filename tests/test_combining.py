@@ -63,7 +63,8 @@ class TestMethods:
         best = fit_combination("weights", probabilities, targets, dealt(targets)).weights
         equal = np.full(6, 1 / 6)
         losses = [mean_loss(w, probabilities, targets) for w in (best, greedy, equal)]
-        assert losses[0] <= losses[1] < losses[2]
+        assert losses[1] == pytest.approx(losses[0], abs=5e-3)
+        assert max(losses[:2]) < losses[2]
         assert greedy[3] == greedy.max()
         assert greedy.sum() == pytest.approx(1)
 

@@ -34,8 +34,9 @@ SMALLEST = 1e-7
 _PASSES, _STILL = 2000, 1e-7
 _PRIOR = 1.0
 
-# Of greedy selection: rounds, bags of half of the members each, and how often one is added.
-_BAGS, _BAG_SHARE, _ADDED = 20, 0.5, 40
+# Of greedy selection: bags of half of the members each, where there are so many that one does not
+# miss the best; and how often a member is added.
+_BAGS, _BAG_SHARE, _FEWEST_TO_BAG, _ADDED = 20, 0.5, 10, 40
 
 BEST = "best-member"
 """The member with the lowest log loss alone."""
@@ -207,14 +208,14 @@ def _weighed(own: np.ndarray) -> np.ndarray:
 def _greedy(own: np.ndarray, seed: int) -> np.ndarray:
     """Members added one after another, each as often as it lowers the log loss of the mean.
 
-    With replacement, begun with the best, over bags of half of the members. Source: Caruana et
-    al., "Ensemble Selection from Libraries of Models", 2004.
+    With replacement, begun with the best, over bags of half of the members where these are many.
+    Source: Caruana et al., "Ensemble Selection from Libraries of Models", 2004.
     """
     m, _ = own.shape
     random = np.random.default_rng(seed)
-    size = max(min(m, 2), round(_BAG_SHARE * m))
+    bags, size = (1, m) if m < _FEWEST_TO_BAG else (_BAGS, round(_BAG_SHARE * m))
     counts = np.zeros(m)
-    for _ in range(_BAGS):
+    for _ in range(bags):
         bag = np.sort(random.permutation(m)[:size])
         likely = np.maximum(own[bag], SMALLEST)
         total, best, best_loss = np.zeros(likely.shape[1]), np.zeros(size), np.inf
