@@ -87,6 +87,14 @@ def histories(*runs):
     return found
 
 
+def features_run(data, out, **given):
+    """`tltool.adapt` with off-the-shelf features of the embedded network."""
+    import tltool
+
+    usual = {"strategy": "off-the-shelf", "backbone": "cifar-resnet20", "test": 0.3}
+    return tltool.adapt(data, out=out, **{**usual, **given})
+
+
 @pytest.fixture
 def photos(tmp_path):
     """Three classes of twelve small pictures."""
@@ -96,18 +104,10 @@ def photos(tmp_path):
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory):
     """A finished run on three easy classes, its data, and what `adapt` returned."""
-    import tltool
 
     root = tmp_path_factory.mktemp("finished")
     data = class_folders(root / "photos", n=20)
-    result = tltool.adapt(
-        data,
-        strategy="off-the-shelf",
-        backbone="cifar-resnet20",
-        out=root / "run",
-        store=root / "store",
-        test=0.3,
-    )
+    result = features_run(data, root / "run", store=root / "store")
     return data, result
 
 

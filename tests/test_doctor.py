@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 import simplejpeg
-from conftest import SHARED, class_folders, needs_shared
+from conftest import SHARED, class_folders, features_run, needs_shared
 from PIL import Image
 
 import tltool
@@ -224,13 +224,12 @@ class TestStored:
 class TestInARun:
     def test_warnings_reach_the_user_and_the_report(self, photos, tmp_path, caplog):
         Backbone("cifar-resnet20", "none").network.save(tmp_path / "untrained.keras")
-        result = tltool.adapt(
+        result = features_run(
             photos,
-            strategy="off-the-shelf",
-            backbone="cifar-resnet20",
+            tmp_path / "run",
             weights=str(tmp_path / "untrained.keras"),
-            out=tmp_path / "run",
             store=tmp_path / "store",
+            test=0.2,
         )
         assert any("look untrained" in warning for warning in result.warnings)
         assert "look untrained" in caplog.text

@@ -8,7 +8,7 @@ from functools import partial
 import keras
 import numpy as np
 import pytest
-from conftest import class_folders
+from conftest import class_folders, features_run
 from typer.testing import CliRunner
 
 import tltool
@@ -43,16 +43,8 @@ def pair(tmp_path_factory):
     data = class_folders(root / "photos", n=20, size=(32, 32))
     runs = []
     for name, tap, classifier in (("deep", None, "lda"), ("low", "stage1", "ridge")):
-        tltool.adapt(
-            data,
-            strategy="off-the-shelf",
-            backbone="cifar-resnet20",
-            tap=tap,
-            classifier=classifier,
-            transforms="l2",
-            out=root / name,
-            store=root / "store",
-            test=0.3,
+        features_run(
+            data, root / name, tap=tap, classifier=classifier, transforms="l2", store=root / "store"
         )
         runs.append(root / name)
     return data, runs, root
@@ -127,15 +119,7 @@ class TestRuns:
 
     def test_another_canvas_is_told_of(self, pair, tmp_path):
         data, runs, root = pair
-        tltool.adapt(
-            data,
-            strategy="off-the-shelf",
-            backbone="cifar-resnet20",
-            input_size="48",
-            out=tmp_path / "larger",
-            store=root / "store",
-            test=0.3,
-        )
+        features_run(data, tmp_path / "larger", input_size="48", store=root / "store")
         found = tltool.ensemble([runs[0], tmp_path / "larger"], out=tmp_path / "out")
         assert found.result.input_size == (48, 48)
         assert any("other pixels" in note for note in found.result.warnings)
@@ -154,14 +138,7 @@ class TestRuns:
     def test_too_few_to_weigh_by_are_averaged(self, tmp_path):
         data = class_folders(tmp_path / "photos", n=6, size=(32, 32))
         for seed, tap in enumerate(("stage1", "stage2")):
-            tltool.adapt(
-                data,
-                strategy="off-the-shelf",
-                backbone="cifar-resnet20",
-                tap=tap,
-                out=tmp_path / str(seed),
-                test=0.3,
-            )
+            features_run(data, tmp_path / str(seed), tap=tap)
         found = tltool.ensemble([tmp_path / "0", tmp_path / "1"], out=tmp_path / "out")
         assert found.result.choices["combine"] == "mean"
         assert any("too few to weigh 2 members" in note for note in found.result.warnings)

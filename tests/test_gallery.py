@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import class_folders, picture, save
+from conftest import class_folders, features_run, picture, save
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -24,15 +24,14 @@ def adapted(tmp_path_factory):
     shutil.copy(photos / "red" / "1.png", photos / "red" / "copy.png")
     shutil.copy(photos / "green" / "2.png", photos / "blue" / "contradiction.png")
     (photos / "red" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    tltool.adapt(
+    features_run(
         photos,
-        backbone="cifar-resnet20",
+        root / "run",
         views="2",
-        strategy="off-the-shelf",
         transforms="sqrt,l2",
         tap="stage2,stage3",
-        out=root / "run",
         store=root / "store",
+        test=0.2,
     )
     return photos, root / "run", root / "store"
 

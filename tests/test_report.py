@@ -5,9 +5,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from conftest import class_folders, picture, save
+from conftest import class_folders, features_run, picture, save
 
-import tltool
 from tltool.report.thumbnails import THUMBNAIL_SIDE, data_address, thumbnail
 from tltool.results import tried_in_words
 
@@ -53,14 +52,7 @@ def test_names_are_escaped(tmp_path):
         # as like the other classes as can be, so that mistakes are shown
         save(data / NASTY / f"{NASTY}{i}.png", picture(i + 1, hue=i % 2))
     (data / "plain" / "<img src=x>.jpg").write_bytes(b"no image")
-    result = tltool.adapt(
-        data,
-        strategy="off-the-shelf",
-        backbone="cifar-resnet20",
-        out=tmp_path / "run",
-        store=tmp_path / "store",
-        test=0.4,
-    )
+    result = features_run(data, tmp_path / "run", store=tmp_path / "store", test=0.4)
     text = (result.run / "report.html").read_text("utf-8")
     page = Page(text)
     assert "script" not in page.tags

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import class_folders, picture, save
+from conftest import class_folders, features_run, picture, save
 
 import tltool
 from tltool import Run, TltoolError
@@ -84,13 +84,8 @@ def test_predict_agrees_with_the_run(finished_run, engine, tolerance):
 
 
 def test_bfloat16_run_predicts_in_bfloat16(photos, tmp_path):
-    result = tltool.adapt(
-        photos,
-        strategy="off-the-shelf",
-        backbone="cifar-resnet20",
-        precision="bfloat16",
-        out=tmp_path / "run",
-        store=tmp_path / "store",
+    result = features_run(
+        photos, tmp_path / "run", precision="bfloat16", store=tmp_path / "store", test=0.2
     )
     _, *rows = rows_of(result.run)
     predictions, _ = tltool.predict(result.run, [photos / row[0] for row in rows], top_k=1)
@@ -170,14 +165,7 @@ def test_evaluate_refuses_unknown_classes(finished_run, tmp_path):
 
 def test_same_seed_same_run(finished_run, tmp_path):
     data, result = finished_run
-    again = tltool.adapt(
-        data,
-        strategy="off-the-shelf",
-        backbone="cifar-resnet20",
-        out=tmp_path / "run",
-        store=tmp_path / "store",
-        test=0.3,
-    )
+    again = features_run(data, tmp_path / "run", store=tmp_path / "store")
     assert again.evaluation.metrics == result.evaluation.metrics
     assert rows_of(again.run) == rows_of(result.run)
 
@@ -187,15 +175,7 @@ def test_warm_store_computes_nothing(finished_run, tmp_path, monkeypatch):
 
     data, result = finished_run
     monkeypatch.setattr(extraction, "make_engine", lambda *a, **k: pytest.fail("a forward pass"))
-    tltool.adapt(
-        data,
-        strategy="off-the-shelf",
-        backbone="cifar-resnet20",
-        out=tmp_path / "run",
-        store=result.run.parent / "store",
-        test=0.25,
-        seed=4,
-    )
+    features_run(data, tmp_path / "run", store=result.run.parent / "store", test=0.25, seed=4)
 
 
 class TestExistingFolder:
@@ -328,13 +308,7 @@ def test_forced_run_that_fails_keeps_the_old_one(finished_run, tmp_path):
 
 def test_evaluate_finds_the_test_images_that_the_run_drew_from_train(tmp_path):
     class_folders(tmp_path / "data" / "train", n=14)
-    result = tltool.adapt(
-        tmp_path / "data",
-        strategy="off-the-shelf",
-        backbone="cifar-resnet20",
-        out=tmp_path / "run",
-        store=tmp_path / "s",
-    )
+    result = features_run(tmp_path / "data", tmp_path / "run", store=tmp_path / "s", test=0.2)
     again = tltool.evaluate(result.run, tmp_path / "data", store=tmp_path / "s")
     assert again.n_test == result.n_test
     train = tltool.evaluate(result.run, tmp_path / "data", split="train", store=tmp_path / "s")
@@ -350,13 +324,7 @@ def test_check_says_what_adapt_would_refuse(photos, tmp_path):
 def test_findings_are_told(photos, tmp_path):
     (photos / "red" / "notes.txt").write_text("x")
     shutil.copy(photos / "red" / "0.png", photos / "blue" / "copy.png")
-    result = tltool.adapt(
-        photos,
-        strategy="off-the-shelf",
-        backbone="cifar-resnet20",
-        out=tmp_path / "run",
-        store=tmp_path / "s",
-    )
+    result = features_run(photos, tmp_path / "run", store=tmp_path / "s", test=0.2)
     told = " ".join(result.notes)
     assert "1 .txt" in told
     assert "blue/copy.png = red/0.png" in told
@@ -365,14 +333,13 @@ def test_findings_are_told(photos, tmp_path):
 def test_report_command_names_the_columns(photos, tmp_path):
     rows = "".join(f"{c}/{i}.png,{c}\n" for c in ("red", "blue") for i in range(12))
     (photos / "d.csv").write_text("picture,kind of\n" + rows)
-    result = tltool.adapt(
+    result = features_run(
         photos / "d.csv",
-        strategy="off-the-shelf",
-        backbone="cifar-resnet20",
-        out=tmp_path / "run",
+        tmp_path / "run",
         store=tmp_path / "s",
         image_column="picture",
         label_column="kind of",
+        test=0.2,
     )
     text = (result.run / "report.html").read_text()
     assert "--image-column picture --label-column &#39;kind of&#39;" in text
@@ -433,3 +400,12 @@ def test_demo_writes_to_no_foreign_folder(finished_run, tmp_path):
     with pytest.raises(TltoolError, match="other than a demonstration"):
         run_demo(tmp_path)
     assert not (tmp_path / "digits").exists()
+
+
+def test_a_run_that_is_replaced_leaves_no_table_behind(tmp_path):
+    data = class_folders(tmp_path / "photos", n=8, size=(32, 32))
+    features_run(data, tmp_path / "run", store=tmp_path / "s")
+    (tmp_path / "run" / "history.csv").write_text("epoch\n1\n")
+    features_run(data, tmp_path / "run", store=tmp_path / "s", force=True)
+    assert not (tmp_path / "run" / "history.csv").exists()
+    assert (tmp_path / "run" / "held_out.csv").exists()

@@ -18,7 +18,7 @@ from tltool._files import atomic_path, sha256_of, write_atomically
 from tltool._keras import import_keras
 from tltool._presets import views_for
 from tltool._validation import TltoolError, nearest, storage_error
-from tltool.data import Dataset, Example
+from tltool.data import Dataset, Example, TableColumns
 from tltool.features import Space, choose_engine
 from tltool.linear.linear_head import LinearHead
 from tltool.linear.transforms import apply_of_one_image
@@ -360,6 +360,13 @@ class Run:
         if self.is_ensemble:
             return {}
         return {name: Space(**space) for name, space in self.facts.get("features", {}).items()}
+
+    @property
+    def columns(self) -> TableColumns:
+        """Of the table that its images came from, where they are not the usual ones."""
+        given = self.facts["settings"]
+        names = ("image_column", "label_column", "split_column")
+        return TableColumns.named({name: given.get(name) for name in names})
 
     @property
     def is_ensemble(self) -> bool:

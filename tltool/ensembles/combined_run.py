@@ -30,7 +30,6 @@ from tltool.data import (
     Dataset,
     Example,
     SplitReport,
-    TableColumns,
     check_listing,
     read_listing,
 )
@@ -262,12 +261,8 @@ class _Members:
 
     def dataset(self, cache: FeatureStore) -> tuple[Dataset, CheckReport, SplitReport]:
         """The images; those that all members tested are test images, and so on."""
-        given = self.runs[0].facts["settings"]
-        columns = {
-            name: given.get(name) for name in ("image_column", "label_column", "split_column")
-        }
         try:
-            listing = read_listing(self._data, TableColumns.named(columns))
+            listing = read_listing(self._data, self.runs[0].columns)
         except TltoolError as error:
             if self.settings.data:
                 raise

@@ -16,7 +16,7 @@ from tltool._presets import views
 from tltool._validation import TltoolError
 from tltool.backbones import Backbone
 from tltool.comparing import named
-from tltool.data import CheckReport, Dataset, Example, SplitReport, TableColumns, canvas
+from tltool.data import CheckReport, Dataset, Example, SplitReport, canvas
 from tltool.ensembles.networks import backbone_of, trained_arrays
 from tltool.features import FeatureSource, FeatureStore, checked_bytes
 from tltool.linear.calibration import calibrated_losses, choose_calibration
@@ -107,10 +107,7 @@ def make_soup(
         kitchen = _Kitchen(source, dataset, judging, seed)
         arrays = [trained_arrays(run) for run in runs]
         fitted = kitchen.cook(arrays, [named(run) for run in runs], kind)
-    columns = TableColumns.named(
-        {name: given.get(name) for name in ("image_column", "label_column", "split_column")}
-    )
-    settled = Settled("soup", seed, columns, source)
+    settled = Settled("soup", seed, runs[0].columns, source)
     finish_run(writer, settled, dataset, check, splits, fitted, [], list(fitted.notes), clock)
     return Run(out)
 
