@@ -195,7 +195,7 @@ def cifar(options) -> None:
         )
     else:
         if options.epochs:
-            given["epochs"] = options.epochs
+            given["settings"] = {"epochs": options.epochs}
         found = tltool.ensemble(
             data,
             backbones=options.backbones,
@@ -277,7 +277,7 @@ def parallel(options) -> None:
                         out=f"{folder}/both",
                         store=f"{folder}/store",
                         soup="none",
-                        epochs=options.epochs,
+                        settings={"epochs": options.epochs},
                     )
                     # what combining takes is not the members' time
                     started = time.perf_counter() - found.growth.seconds

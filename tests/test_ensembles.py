@@ -200,7 +200,8 @@ class TestRefused:
         ("options", "said"),
         [
             (["--members", "3"], "--members is for members that are still to be trained"),
-            (["--set", "epochs=3"], "--epochs is for members that are still to be trained"),
+            (["--set", "epochs=3"], "--set epochs is for members that are still to be trained"),
+            (["--set", "weights=x.npz"], "--set weights: name weights with --backbones NAME=FILE"),
             (["--combine", "median"], "Unknown --combine 'median'"),
             (["--views", "augmented-4"], "draws views at random"),
         ],
@@ -232,7 +233,7 @@ def grown(pair):
         jobs=2,
         combine="mean",
         distill_into="cifar-resnet20",
-        **QUICK,
+        settings=QUICK,
     )
     return found, [tltool.Run(member.run) for member in found.members]
 
@@ -282,7 +283,7 @@ class TestGrown:
             "strategies": "off-the-shelf,fine-tune",
             "out": out,
             "store": root / "store",
-            **QUICK,
+            "settings": QUICK,
         }
 
         def block(*_):

@@ -392,7 +392,7 @@ def ensemble(
         engine=engine,
         seed=seed,
         force=force,
-        **settings_of(settings or []),
+        settings=settings_of(settings or []),
     )
     show_result(result, json=json, quiet=quiet)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,16 @@ from tltool.strategies import FineTune
 from tltool.workflow import resume as resume_adaptation
 
 __all__ = ["ensemble", "resume"]
+
+# Options of `adapt` that an ensemble has options of its own for.
+_ELSEWHERE = {
+    "backbone": "name networks with --backbones",
+    "weights": "name weights with --backbones NAME=FILE",
+    "strategy": "name strategies with --strategies",
+    "seed": "use --seed, which the members' seeds follow from",
+    "engine": "use --engine",
+    "teacher": "members learn from labels; --distill-into makes a student",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +51,7 @@ def ensemble(
     engine: str = "auto",
     seed: int = 0,
     force: bool = False,
-    **settings: Any,
+    settings: Mapping[str, Any] | None = None,
 ) -> EnsembleResult:
     """Several models made into one: of finished runs, or trained on images.
 
@@ -70,7 +80,8 @@ def ensemble(
         engine: "auto", "keras" or "openvino".
         seed: of splits, of folds and of the first member; others have those that follow.
         force: replace a finished run.
-        **settings: of images, see `AdaptSettings`; the same for all members.
+        settings: of images, options of `adapt` by name, `{"epochs": 5, "views": "1"}`; the same for
+            all members that have a use for them.
 
     Returns:
         Figures on the test images, its members, and how it compares with them.
@@ -87,6 +98,7 @@ def ensemble(
     place = None if store is None else str(Path(store).expanduser().resolve())
     if not given:
         raise TltoolError("There is nothing to combine; give folders of runs, or of images.")
+    told = _checked_settings(settings)
     are_runs = [_is_run(source) for source in given]
     if not any(are_runs) and len(given) == 1:
         grown = GrownSettings(
@@ -97,14 +109,14 @@ def ensemble(
             combine=combine,
             views=views,
             soup=soup,
-            settings=settings | {"engine": engine, "seed": seed},
+            settings=told | {"engine": engine, "seed": seed},
         )
         if data is not None:
             raise TltoolError(f"--data {data} says where images of runs are now; leave it out.")
         student = None
         if distill_into is not None:
-            told = {"split_seed": seed} | settings | {"engine": engine, "seed": seed}
-            student = student_settings(distill_into, told)
+            own = {"split_seed": seed} | told | {"engine": engine, "seed": seed}
+            student = student_settings(distill_into, own)
         folder = folder or free_folder(given[0], "ensemble")
         found = grow(given[0], folder, grown, store=store, jobs=jobs, force=force)
         return found if student is None else distil(found, student, given[0], store, force=force)
@@ -116,7 +128,7 @@ def ensemble(
         ("--members", members),
         ("--snapshots", snapshots),
         ("--jobs", jobs),
-        *((f"--{name.replace('_', '-')}", value) for name, value in settings.items()),
+        *((f"--set {name}", value) for name, value in told.items()),
     ):
         if value is not None:
             raise TltoolError(
@@ -170,6 +182,18 @@ def resume(run: str | Path) -> RunResult | EnsembleResult:
             f"{folder} is a damaged run ({error}); give the command that began it again."
         ) from error
     return resume_adaptation(folder)
+
+
+def _checked_settings(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Options of `adapt` for all members, if none of them has another place.
+
+    Raises:
+        TltoolError: one of them has.
+    """
+    for name, remedy in _ELSEWHERE.items():
+        if given and name in given:
+            raise TltoolError(f"--set {name}: {remedy}.")
+    return dict(given or {})
 
 
 def _is_run(source: str | Path) -> bool:
