@@ -152,3 +152,13 @@ class TestChoice:
         probabilities, targets = members([1.0, 2.0])
         with pytest.raises(TltoolError, match="did you mean 'greedy'"):
             choose_combination(probabilities, targets, dealt(targets), ["gredy"])
+
+
+@pytest.mark.parametrize("folds", [2, 3, 4])
+def test_few_folds_are_enough_for_every_method(folds):
+    """What nesting leaves of them are fewer still."""
+    probabilities, targets = members([1.0, 2.0], n=60)
+    found = choose_combination(probabilities, targets, np.arange(60) % folds)
+    assert set(found.table) == set(METHODS)
+    assert np.isfinite(found.scores).all()
+    assert (found.nested is None) == (folds == 2)

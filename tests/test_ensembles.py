@@ -3,7 +3,9 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import keras
 import numpy as np
@@ -151,13 +153,24 @@ class TestRuns:
 
         with monkeypatch.context() as patch:
             patch.setattr("tltool.runs.RunWriter.write_report", full)
+            patch.chdir(runs[0].parent)  # relative paths, and another place to go on from
             with pytest.raises(TltoolError, match="No room"):
-                tltool.ensemble(runs, out=tmp_path / "out", combine="mean")
+                tltool.ensemble([run.name for run in runs], out=tmp_path / "out", combine="mean")
         assert json.loads((tmp_path / "out" / "run.json").read_text())["state"] == "running"
-        found = tltool.resume(tmp_path / "out")
+        monkeypatch.chdir(tmp_path)
+        found = tltool.resume("out")
         assert found.result.evaluation.metrics == combined.result.evaluation.metrics
         with pytest.raises(TltoolError, match="is finished"):
             tltool.resume(tmp_path / "out")
+
+    def test_the_same_command_goes_on_without_a_name(self, pair, tmp_path, monkeypatch):
+        _, runs, _ = pair
+        monkeypatch.chdir(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr("tltool.runs.RunWriter.finish", lambda _: None)
+            first = tltool.ensemble(runs, combine="mean").result.run
+        assert tltool.ensemble(runs, combine="mean").result.run == first
+        assert tltool.ensemble(runs, combine="mean").result.run != first
 
 
 class TestRefused:
@@ -202,12 +215,14 @@ class TestRefused:
             (["--members", "3"], "--members is for members that are still to be trained"),
             (["--set", "epochs=3"], "--set epochs is for members that are still to be trained"),
             (["--set", "weights=x.npz"], "--set weights: name weights with --backbones NAME=FILE"),
+            (["--out", "MEMBER", "--force"], "is one of the members"),
             (["--combine", "median"], "Unknown --combine 'median'"),
             (["--views", "augmented-4"], "draws views at random"),
         ],
     )
     def test_options(self, pair, options, said, tmp_path):
         _, runs, _ = pair
+        options = [runs[0] if option == "MEMBER" else option for option in options]
         result = cli("ensemble", *runs, "--out", tmp_path / "out", *options)
         assert result.exit_code == 1
         assert said in result.output
@@ -261,6 +276,36 @@ class TestGrown:
         facts = json.loads((found.student.run / "run.json").read_text())
         assert facts["settings"]["teacher"] == tltool.Run(found.result.run).key
         assert tltool.Run(found.student.run).splits() == runs[0].splits()
+
+    def test_a_student_goes_on_by_itself(self, pair, grown, tmp_path):
+        """Where the ensemble was finished and the student was not."""
+        _data, _, _root = pair
+        out = tmp_path / "grown"
+        shutil.copytree(grown[0].result.run, out)
+        shutil.rmtree(out / "student")
+        facts = json.loads((out / "run.json").read_text())
+        (out / "run.json").write_text(json.dumps(facts | {"student": None}))
+        found = tltool.resume(out)
+        assert found.run == out / "student"
+        said = json.loads((out / "run.json").read_text())
+        assert said["student"]["run"] == str(found.run)
+        assert len(said["comparison"]["runs"]) == 4
+        with pytest.raises(TltoolError, match="is finished"):
+            tltool.resume(out)
+
+    def test_a_teacher_that_knows_the_test_images(self, pair, grown, tmp_path):
+        data, _, _root = pair
+        with pytest.raises(TltoolError, match="was fitted on .* images to test on"):
+            tltool.adapt(
+                data,
+                strategy="fine-tune",
+                backbone="cifar-resnet20",
+                teacher=grown[0].result.run,
+                seed=1,
+                out=tmp_path / "run",
+                **QUICK,
+            )
+        assert not (tmp_path / "run").exists()
 
     def test_a_teacher_of_other_classes(self, grown, tmp_path):
         data = class_folders(tmp_path / "photos", ("red", "pink"), n=6, size=(32, 32))
@@ -318,6 +363,26 @@ class TestGrown:
         ]
         assert [member.settings.seed for member in found] == [0, 0, 1, 1, 2]
         assert {member.settings.seed_of_splits for member in found} == {0}
+
+    def test_what_is_wrong_is_told_before_anything_is_trained(self, pair, tmp_path):
+        data, _, _ = pair
+        for given, said in (
+            ({"combine": "median"}, "Unknown --combine"),
+            ({"soup": "tomato"}, "Unknown --soup"),
+            ({"views": "augmented-4"}, "draws views at random"),
+            ({"views": "nope"}, "nope"),
+            ({"distill_into": "nope"}, "nope"),
+            ({"settings": {"epochs": 0}}, "--epochs"),
+        ):
+            with pytest.raises(TltoolError, match=said):
+                tltool.ensemble(
+                    data, backbones="cifar-resnet20", members=2, out=tmp_path / "out", **given
+                )
+        with pytest.raises(TltoolError, match="does not exist"):
+            tltool.ensemble(
+                tmp_path / "nothing", backbones="cifar-resnet20", members=2, out=tmp_path / "out"
+            )
+        assert not (tmp_path / "out").exists()
 
     def test_nothing_to_combine(self):
         with pytest.raises(TltoolError, match="One member is no ensemble"):
@@ -419,6 +484,8 @@ class TestProcesses:
             monkeypatch.setattr("tltool.ensembles.processes.available_memory", lambda r=room: r)
             assert places_for(tasks, None) == expected
         assert places_for(tasks, 3) == 3
+        chain = [tasks[0], *(replace(t, needs=b.name) for b, t in pairwise(tasks))]
+        assert places_for(chain, None) == 1
         monkeypatch.setattr("tltool.ensembles.processes.gpus", lambda: 2)
         assert places_for(tasks, None) == 2
 

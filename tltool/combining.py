@@ -46,6 +46,9 @@ METHODS = ("mean", "geometric-mean", "weights", "greedy", "stacking")
 
 _FITTED = (BEST, "weights", "greedy", "stacking")
 
+# Of stacking, where the folds that were given are held out already.
+_INNER_FOLDS = 5
+
 # Fewer images, or fewer for each member, tell nothing of weights.
 _FEWEST, _FEWEST_OF_MEMBER = 30, 5
 
@@ -85,7 +88,7 @@ class CombinationChoice:
         chosen: fitted on all images.
         table: of each method accuracy and log loss, cross-validated.
         nested: accuracy of the choice itself on images that it was not made by; None where nothing
-            was chosen.
+            was chosen, or there are but two folds.
         scores: of the chosen method on images that it was not fitted on, `(n, k)`.
         note: why nothing could be fitted, in a sentence; empty otherwise.
     """
@@ -133,7 +136,7 @@ def choose_combination(
         for name in methods
     }
     nested = None
-    if len(methods) > 1:
+    if len(methods) > 1 and len(np.unique(folds)) > 2:
         right = np.zeros(n)
         for fold in np.unique(folds):
             held, others = folds == fold, folds != fold
@@ -239,7 +242,9 @@ def _stacked(probabilities: np.ndarray, targets: np.ndarray, folds: np.ndarray) 
     """
     m, _, k = probabilities.shape
     problem = Problem(_side_by_side(probabilities).astype(np.float32), targets, k)
-    _, numbered = np.unique(folds, return_inverse=True)
+    found, numbered = np.unique(folds, return_inverse=True)
+    if len(found) < 2:  # what is left when folds are held out
+        numbered = np.arange(len(targets)) % min(_INNER_FOLDS, len(targets))
     chosen = choose(problem, numbered, ("logistic-regression",), nested=False).chosen
     return Combination("stacking", _equal(m), fit_candidate(problem, chosen.candidate).head)
 

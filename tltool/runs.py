@@ -297,6 +297,17 @@ class Run:
         if not (self.folder / _MODEL).is_file():
             raise TltoolError(f"{self.folder} has no {_MODEL}; copy the whole folder.")
 
+    def add(self, facts: Mapping[str, Any]) -> None:
+        """Add to `run.json` what came of it later.
+
+        Raises:
+            TltoolError: it cannot be written.
+        """
+        self.facts |= facts
+        text = json.dumps(self.facts, indent=2, ensure_ascii=False) + "\n"
+        with _Explained(self.folder / _RUN):
+            write_atomically(self.folder / _RUN, text)
+
     @property
     def precision(self) -> str:
         """What the features were computed in."""

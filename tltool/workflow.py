@@ -184,6 +184,10 @@ def _adapted(
         facts = _settings_facts(place.data, chosen, source)
         folder = place.out or free_folder(place.data, backbone.preset.name, facts)
         RunWriter.refuse_existing(folder, facts, force=place.force)
+        if chosen.teacher is not None and folder.resolve() == Path(chosen.teacher).resolve():
+            raise TltoolError(f"--out {folder} is the teacher; name a new folder.")
+        with clock.phase("extract"):
+            teacher = _teacher(chosen, dataset)
         with clock.phase("check"):
             findings = examine(source, dataset.of("train", "val"))
         _warn(findings, warnings)
@@ -192,7 +196,7 @@ def _adapted(
             Checkpoints.of_run(folder).remove()
         writer.update({"begun": _begun(place, chosen), "advice": advice})
         with clock.phase("extract"):
-            strategy = chosen.make_strategy(_teacher(chosen, dataset))
+            strategy = chosen.make_strategy(teacher)
             strategy.extract(source, dataset)
         with clock.phase("fit"):
             record = _record(writer, tensorboard=chosen.tensorboard)
@@ -330,7 +334,7 @@ def _teacher(settings: AdaptSettings, dataset: Dataset) -> Teacher | None:
     """What the run that is to teach says of the images to learn from.
 
     Raises:
-        TltoolError: it is no finished run, or of other classes.
+        TltoolError: it is no finished run, of other classes, or was fitted on test images.
     """
     if settings.teacher is None:
         return None
@@ -339,6 +343,13 @@ def _teacher(settings: AdaptSettings, dataset: Dataset) -> Teacher | None:
         raise TltoolError(
             f"--teacher {settings.teacher} and {dataset.source} have not the same classes: only "
             f"one of them has {label!r}; name a run on the same classes."
+        )
+    splits = run.splits()
+    told = sum(splits.get(e.hash.hex()) in ("train", "val") for e in dataset.of("test"))
+    if told:
+        raise TltoolError(
+            f"--teacher {settings.teacher} was fitted on {told} of the {len(dataset.of('test'))} "
+            "images to test on, and would tell of them; take the same splits, with --split-seed."
         )
     examples = dataset.of("train", "val")
     predictor = run.predictor(settings.engine)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ from tltool.metrics import log_losses
 from tltool.predictor import Predictor, on_images
 from tltool.report import ReportTable, findings_in_words, render_report, run_page
 from tltool.results import RunResult
-from tltool.runs import Run, RunWriter, Said
+from tltool.runs import Run, RunWriter, Said, free_folder
 from tltool.strategies.folds import stratified_folds
 from tltool.workflow import versions
 
@@ -79,6 +79,7 @@ class CombinedSettings:
             are combined.
         data: the images, where they no longer are where the first member says; None otherwise.
         store: folder of the store, where inspections are kept; None for the user's.
+        student: settings of `adapt` of a network that learns from it; None for none.
         engine: "auto", "keras" or "openvino".
         seed: of folds, bags and intervals.
     """
@@ -88,6 +89,7 @@ class CombinedSettings:
     soup: str | None = None
     data: str | None = None
     store: str | None = None
+    student: Mapping[str, Any] | None = None
     engine: str = "auto"
     seed: int = 0
 
@@ -101,7 +103,7 @@ class CombinedSettings:
 
 def combine_runs(
     runs: Sequence[str | Path],
-    out: Path,
+    out: Path | None,
     settings: CombinedSettings,
     *,
     writer: RunWriter | None = None,
@@ -112,7 +114,7 @@ def combine_runs(
 
     Args:
         runs: folders of two or more finished runs of the same classes.
-        out: the run folder.
+        out: the run folder; None for a new one under `runs/`.
         settings: how they are combined.
         writer: of that folder, if it was begun already.
         growth: how the members came to be, if for this ensemble.
@@ -128,6 +130,10 @@ def combine_runs(
     clock = Clock()
     members = _Members(distinct_runs(runs, "combine"), settings)
     facts = members.facts()
+    if out is None:
+        out = free_folder(members.folders[0], _NAME, facts)
+    if str(out.resolve()) in members.folders:
+        raise TltoolError(f"--out {out} is one of the members; name a new folder.")
     if writer is None:
         RunWriter.refuse_existing(out, facts, force=force)
     with clock.phase("check"), FeatureStore(settings.store) as cache:
@@ -141,9 +147,16 @@ def combine_runs(
     if writer is None:
         writer = RunWriter(out, facts, force=force)
         writer.update({"begun": {"combine": {"runs": members.folders, **asdict(settings)}}})
+    warnings: list[str] = []
     if settings.soup != "none":
         with clock.phase("average"), FeatureStore(settings.store) as store:
+            before, asked = members, settings.combine != "auto"
             members = members.with_soups(out, dataset, check, splits, store)
+        if asked and members is before:
+            warnings.append(
+                f"--soup {settings.soup}: there are no two fine-tunings of one network with enough "
+                "images that both held out, so nothing was averaged."
+            )
     tested = [entrant(run) for run in members.runs]
     with clock.phase("fit"):
         weighed = members.weighed(dataset)
@@ -152,7 +165,7 @@ def combine_runs(
         writer.write_model(model)
         made = _Made(writer.folder, members, model)
         judged, notes = _test(made, members, weighed, dataset, tested)
-        notes = [*weighed.notes, *notes]
+        notes = [*warnings, *weighed.notes, *notes]
         for note in notes:
             _log.warning(note)
         comparison = _compared(out, members, dataset, judged, tested, settings.seed)
@@ -163,7 +176,7 @@ def combine_runs(
         backbone=members.backbones,
         taps=(),
         input_size=members.canvas_size,
-        views="1" if settings.views is None else settings.views,
+        views=members.views,
         labels=dataset.labels,
         n_train=len(dataset.of("train", "val")),
         n_val=len(dataset.of("val")),
@@ -199,6 +212,7 @@ def combine_runs(
         splits,
         judged.probabilities,
         name=result.backbone,
+        columns=members.runs[0].columns,
         settings=[("Engine", f"{choose_engine(settings.engine)}, {members.precision}")],
         tables=[*weighed.tables(facts_of_members), _comparison_table(comparison)],
     )
@@ -214,15 +228,19 @@ class _Members:
         self.runs, self.settings = tuple(runs), settings
         self.labels = runs[0].labels
         precisions = {run.precision for run in runs}
-        self.precision = precisions.pop() if len(precisions) == 1 else "float32"
+        self.precision = runs[0].precision if len(precisions) == 1 else "float32"
         self._views = [self._views_of(run) for run in runs]
         sizes = [
             run.canvas_size if views is None else views.canvas_size(run.input_size)
             for run, views in zip(runs, self._views, strict=True)
         ]
         self.canvas_size = max(sizes, key=lambda size: (size[0] * size[1], size))
-        self.changed = len(set(sizes)) > 1 or any(views is not None for views in self._views)
-        """Whether the members are shown other pixels than they were alone."""
+        self.changed = (
+            len(set(sizes)) > 1
+            or any(views is not None for views in self._views)
+            or precisions != {"float32"}
+        )
+        """Whether the members are shown other pixels than alone, or compute less exactly."""
 
     def _views_of(self, run: Run) -> Views | None:
         if self.settings.views is None or run.n_views > 1:
@@ -241,19 +259,31 @@ class _Members:
         return _counted([str(run.facts["backbone"]) for run in self.runs])
 
     @property
+    def views(self) -> str:
+        """What was added to the members' own views; "1" for nothing."""
+        return next((views.name for views in self._views if views is not None), "1")
+
+    @property
     def folders(self) -> list[str]:
         return [str(run.folder.resolve()) for run in self.runs]
 
     def facts(self) -> dict[str, Any]:
         """All that the outcome follows from."""
-        members = [{"run": printable(named(run)), "model": run.key} for run in self.runs]
-        return asdict(self.settings) | {
-            "strategy": _NAME,
-            "data": self._data,
-            "members": members,
-            "precision": self.precision,
-            "weights": None,
-        }
+        members = [
+            {"run": printable(folder), "model": run.key}
+            for folder, run in zip(self.folders, self.runs, strict=True)
+        ]
+        return (
+            asdict(self.settings)
+            | asdict(self.runs[0].columns)
+            | {
+                "strategy": _NAME,
+                "data": self._data,
+                "members": members,
+                "precision": self.precision,
+                "weights": None,
+            }
+        )
 
     @property
     def _data(self) -> str:
@@ -549,7 +579,8 @@ def _test(
         same = (own.argmax(axis=1) == together.argmax(axis=1)).mean()
         notes.append(
             "Members see other pixels in the one model than alone (several views of an image, or "
-            "the largest canvas of all made smaller), and were weighed by what they said alone; "
+            "the largest canvas of all made smaller) or compute less exactly (in bfloat16), and "
+            "were weighed by what they said alone; "
             f"of {counted(len(asked), 'test image')} {same:.1%} get the same answer. The figures "
             "are the one model's."
         )

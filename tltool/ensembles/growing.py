@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
@@ -11,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from tltool._files import printable
-from tltool._presets import backbone_preset
+from tltool._presets import backbone_preset, views_for
 from tltool._validation import TltoolError, check_int, check_option
 from tltool.backbones.layers import layer_table
 from tltool.data import check_listing, read_listing, split_dataset
 from tltool.ensembles.combined_run import CombinedSettings, combine_runs
 from tltool.ensembles.networks import save_network
-from tltool.ensembles.processes import Task, peak_memory, places_for, run_tasks
+from tltool.ensembles.processes import Task, gpus, peak_memory, places_for, run_tasks
 from tltool.ensembles.results import EnsembleResult, Growth
 from tltool.features import FeatureStore
-from tltool.runs import Run, RunWriter
+from tltool.runs import Run, RunWriter, free_folder
 from tltool.settings import AdaptSettings, takes
 from tltool.strategies import STRATEGIES, FeatureEnsemble, FineTune, FromScratch, OffTheShelf
 from tltool.workflow import absolute
 
-__all__ = ["GrownSettings", "grow"]
+__all__ = ["GrownSettings", "Planned", "grow", "is_finished"]
 
 # What a process takes before it sees an image, and each parameter and activation in training:
 # weights, gradients, momentum, the best so far; forwards, backwards and what is in flight.
@@ -66,6 +68,7 @@ class GrownSettings:
         combine: see `CombinedSettings`.
         views: see there.
         soup: see there.
+        student: settings of `adapt` of a network that learns from all; None for none.
         settings: of `AdaptSettings`, the same for all that have a use for them.
     """
 
@@ -76,9 +79,11 @@ class GrownSettings:
     combine: str = "auto"
     views: str | None = None
     soup: str | None = None
+    student: Mapping[str, Any] | None = None
     settings: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        CombinedSettings(combine=self.combine, soup=self.soup)  # what is wrong is told at once
         for name in self.strategies:
             check_option("--strategies", name, STRATEGIES)
         if self.members is not None:
@@ -137,7 +142,7 @@ class GrownSettings:
 
 def grow(
     data: str | Path,
-    out: Path,
+    out: Path | None,
     grown: GrownSettings,
     *,
     store: str | Path | None = None,
@@ -148,7 +153,8 @@ def grow(
 
     Args:
         data: as for `adapt`.
-        out: the run folder; its members are run folders in `members/` inside it.
+        out: the run folder, None for a new one under `runs/`; its members are run folders in
+            `members/` inside it.
         grown: what follows from it.
         store: folder of the feature store.
         jobs: members at a time; None for what cores, memory and GPUs allow.
@@ -161,17 +167,27 @@ def grow(
         check_int("--jobs", jobs, low=1)
     plan = grown.plan()
     facts = _facts(data, grown)
+    out = out or free_folder(data, "ensemble", facts)
     RunWriter.refuse_existing(out, facts, force=force)
     for member in plan:  # what is wrong with one is told before any is trained
-        member.settings.make_backbone([])
+        size = member.settings.make_backbone([]).input_size
+        if grown.views is not None and views_for(grown.views, size).random:
+            raise TltoolError(
+                f"--views {grown.views} draws views at random, which is for training; take others."
+            )
+    read_listing(data, plan[0].settings.columns)
+    if gpus():  # or the first process takes all of a GPU's memory
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     writer = RunWriter(out, facts, force=force)
+    for old in ("members", "student") if force else ():  # of other settings, or other images
+        shutil.rmtree(out / old, ignore_errors=True)
     place = None if store is None else str(Path(store).expanduser().resolve())
     writer.update({"begun": {"grow": {"data": absolute(data), "store": place, **asdict(grown)}}})
     members = out / "members"
     tasks = [
-        _task(data, member, members, store, force=force)
+        _task(data, member, members, store)
         for member in plan
-        if force or not _is_finished(members / member.name)
+        if not is_finished(members / member.name)
     ]
     started = time.perf_counter()
     places = places_for(tasks, jobs)
@@ -204,6 +220,7 @@ def _facts(data: str | Path, grown: GrownSettings) -> dict[str, Any]:
         "backbones": list(grown.backbones),
         "strategies": list(grown.strategies),
         "settings": given,
+        **{f"{kind}_column": given.get(f"{kind}_column") for kind in ("image", "label", "split")},
         "strategy": "ensemble",
         "data": printable(absolute(data)),
         "precision": given.get("precision", AdaptSettings.precision),
@@ -212,7 +229,8 @@ def _facts(data: str | Path, grown: GrownSettings) -> dict[str, Any]:
     }
 
 
-def _is_finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
+    """Whether it is a run that is whole."""
     try:
         Run(folder)
     except TltoolError:
@@ -220,9 +238,7 @@ def _is_finished(folder: Path) -> bool:
     return True
 
 
-def _task(
-    data: str | Path, member: Planned, members: Path, store: str | Path | None, *, force: bool
-) -> Task:
+def _task(data: str | Path, member: Planned, members: Path, store: str | Path | None) -> Task:
     """The command that trains a member."""
     settings, folder, prepare = member.settings, members / member.name, None
     if member.after:
@@ -232,8 +248,6 @@ def _task(
     arguments = ["adapt", absolute(data), "--out", str(folder), "--quiet"]
     if store is not None:
         arguments += ["--store", str(store)]
-    if force:
-        arguments.append("--force")
     for field in fields(settings):
         value = getattr(settings, field.name)
         default = None if field.default is MISSING else field.default

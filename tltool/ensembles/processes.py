@@ -110,7 +110,8 @@ def places_for(tasks: Sequence[Task], wanted: int | None) -> int:
     """
     if wanted is not None:
         return max(1, min(wanted, len(tasks)))
-    independent = len({task.needs or task.name for task in tasks})
+    names = {task.name for task in tasks}
+    independent = sum(task.needs not in names for task in tasks)  # chains count once
     most = min(independent, gpus() or cores())
     needed = sorted((task.memory for task in tasks), reverse=True)
     room = available_memory()

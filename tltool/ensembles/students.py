@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tltool.comparing import compare
+from tltool._validation import TltoolError
+from tltool.comparing import Comparison, compare
 from tltool.ensembles.results import EnsembleResult
+from tltool.results import RunResult
 from tltool.runs import Run
-from tltool.settings import AdaptSettings
+from tltool.settings import AdaptSettings, takes
 from tltool.strategies import FineTune
 from tltool.workflow import adapt
 
-__all__ = ["distil", "student_settings"]
+__all__ = ["lacks_student", "of_member", "student_settings", "train_student", "with_student"]
 
 # Of a member, what its images and their splits follow from.
 _OF_IMAGES = (
@@ -27,28 +29,29 @@ _OF_IMAGES = (
     "precision",
 )
 
+# Of settings for members, what is a matter of their network.
+_OF_THE_NETWORK = ("tap", "input_size", "weights")
 
-def student_settings(
-    backbone: str, given: Mapping[str, Any], member: Mapping[str, Any] | None = None
-) -> AdaptSettings:
+_STUDENT = "student"
+
+
+def student_settings(backbone: str, given: Mapping[str, Any]) -> AdaptSettings:
     """Settings of a student, checked.
 
     Args:
         backbone: its network, `NAME` or `NAME=FILE`.
-        given: settings of `adapt` beside it.
-        member: settings of a member whose images and splits are to be the same; None where
-            `given` says so.
+        given: settings of `adapt` beside it; those that fine-tuning has no use for, or that are a
+            matter of other networks, are left out.
 
     Raises:
         TltoolError: one of them is wrong, or the weights are missing.
     """
     name, _, weights = backbone.partition("=")
-    own = dict(given)
-    if member is not None:
-        own |= {key: member[key] for key in _OF_IMAGES if member.get(key) is not None}
-        seed = member.get("split_seed")
-        own["split_seed"] = member["seed"] if seed is None else seed
-    own |= {"backbone": name, "strategy": FineTune.name}
+    own = {
+        key: value
+        for key, value in given.items()
+        if takes(FineTune.name, key) and key not in _OF_THE_NETWORK
+    } | {"backbone": name, "strategy": FineTune.name}
     if weights:
         own["weights"] = str(Path(weights).expanduser().resolve())
     settings = AdaptSettings.checked("ensemble", own)
@@ -56,30 +59,65 @@ def student_settings(
     return settings
 
 
-def distil(
-    found: EnsembleResult,
-    settings: AdaptSettings,
-    data: str | Path,
-    store: str | Path | None,
-    *,
-    force: bool = False,
-) -> EnsembleResult:
-    """Fine-tune a network on the labels and on what an ensemble says, and compare all of them.
+def of_member(runs: Sequence[str | Path]) -> dict[str, Any]:
+    """The images and splits of the first run that was adapted to them itself, as settings.
+
+    Raises:
+        TltoolError: all of them are ensembles.
+    """
+    for run in runs:
+        settings = Run(run).facts["settings"]
+        if "test" in settings:
+            own = {key: settings[key] for key in _OF_IMAGES if settings.get(key) is not None}
+            seed = settings.get("split_seed")
+            return own | {"split_seed": settings["seed"] if seed is None else seed}
+    raise TltoolError(
+        "All of these runs are ensembles, so nothing says how images were split; adapt a student "
+        "with: tltool adapt DATA --strategy fine-tune --teacher RUN --split-seed SEED"
+    )
+
+
+def train_student(
+    ensemble: Path, settings: Mapping[str, Any], data: str, store: str | None
+) -> RunResult:
+    """Fine-tune a network on the labels and on what an ensemble says; or go on with that.
 
     Args:
-        found: the ensemble; its student goes into `student/` in its run folder.
+        ensemble: its run folder; the student goes into `student/` in it.
         settings: of the student.
         data: the images.
         store: folder of the feature store.
-        force: replace a student that is there.
 
     Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015,
     https://arxiv.org/abs/1503.02531
     """
+    given = dict(settings) | {"teacher": str(ensemble.resolve())}
+    student = adapt(data, out=ensemble / _STUDENT, store=store, **given)
+    comparison = _compared(ensemble)
+    Run(ensemble).add({"student": student.as_json(), "comparison": comparison.as_json()})
+    return student
+
+
+def lacks_student(ensemble: Path) -> bool:
+    """Whether a finished ensemble was to have a student that is not finished."""
+    run = Run(ensemble)
+    return bool(run.facts["settings"].get(_STUDENT)) and not run.facts.get(_STUDENT)
+
+
+def with_student(
+    found: EnsembleResult, settings: AdaptSettings, data: str, store: str | None
+) -> EnsembleResult:
+    """An ensemble and its student, compared with all members."""
     folder = found.result.run
-    taught = replace(settings, teacher=str(folder))
-    given = {name: getattr(taught, name) for name in taught.__dataclass_fields__}
-    student = adapt(data, out=folder / "student", store=store, force=force, **given)
-    runs: list[str | Path] = [folder, student.run, *(member.run for member in found.members)]
-    seed = int(Run(folder).facts["settings"].get("seed") or 0)
-    return replace(found, student=student, comparison=compare(runs, seed=seed))
+    student = train_student(folder, asdict(settings), data, store)
+    return replace(found, student=student, comparison=_compared(folder))
+
+
+def _compared(ensemble: Path) -> Comparison:
+    """An ensemble, its student and its members, wherever it was begun."""
+    settings = Run(ensemble).facts["settings"]
+    listed = settings.get("members")
+    others = [member["run"] for member in listed] if isinstance(listed, list) else []
+    inside = sorted(path.parent for path in (ensemble / "members").glob("*/run.json"))
+    runs = [ensemble, ensemble / _STUDENT, *others, *inside]
+    return compare(runs, seed=int(settings.get("seed") or 0))

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tltool._validation import TltoolError
 from tltool.ensembles.combined_run import CombinedSettings, combine_runs
-from tltool.ensembles.growing import GrownSettings, grow
+from tltool.ensembles.growing import GrownSettings, grow, is_finished
 from tltool.ensembles.results import EnsembleResult
-from tltool.ensembles.students import distil, student_settings
+from tltool.ensembles.students import (
+    lacks_student,
+    of_member,
+    student_settings,
+    train_student,
+    with_student,
+)
 from tltool.results import RunResult
-from tltool.runs import Run, RunWriter, free_folder
+from tltool.runs import Run, RunWriter
 from tltool.settings import AdaptSettings
 from tltool.strategies import FineTune
+from tltool.workflow import absolute
 from tltool.workflow import resume as resume_adaptation
 
 __all__ = ["ensemble", "resume"]
@@ -101,6 +109,12 @@ def ensemble(
     told = _checked_settings(settings)
     are_runs = [_is_run(source) for source in given]
     if not any(are_runs) and len(given) == 1:
+        student = None
+        if data is not None:
+            raise TltoolError(f"--data {data} says where images of runs are now; leave it out.")
+        if distill_into is not None:
+            own = {"split_seed": seed} | told | {"engine": engine, "seed": seed}
+            student = student_settings(distill_into, own)
         grown = GrownSettings(
             backbones=_backbones(backbones),
             strategies=_names("--strategies", strategies or FineTune.name),
@@ -109,17 +123,13 @@ def ensemble(
             combine=combine,
             views=views,
             soup=soup,
+            student=None if student is None else asdict(student),
             settings=told | {"engine": engine, "seed": seed},
         )
-        if data is not None:
-            raise TltoolError(f"--data {data} says where images of runs are now; leave it out.")
-        student = None
-        if distill_into is not None:
-            own = {"split_seed": seed} | told | {"engine": engine, "seed": seed}
-            student = student_settings(distill_into, own)
-        folder = folder or free_folder(given[0], "ensemble")
-        found = grow(given[0], folder, grown, store=store, jobs=jobs, force=force)
-        return found if student is None else distil(found, student, given[0], store, force=force)
+        found = grow(given[0], folder, grown, store=place, jobs=jobs, force=force)
+        if student is None:
+            return found
+        return with_student(found, student, absolute(given[0]), place)
     if not all(are_runs) and len(given) == 1:
         raise TltoolError(f"{given[0]} does not exist; give a folder of images, or of runs.")
     for option, value in (
@@ -135,19 +145,20 @@ def ensemble(
                 f"{option} is for members that are still to be trained; with finished runs it "
                 "would do nothing, so leave it out."
             )
-    chosen = CombinedSettings(
-        combine, views, soup, None if data is None else str(data), place, engine, seed
-    )
-    student, images = None, chosen.data
+    student, images = None, None if data is None else absolute(data)
     if distill_into is not None:
-        member = Run(given[0]).facts["settings"]
-        student = student_settings(distill_into, {"engine": engine, "seed": seed}, member)
-        images = images or str(member["data"])
-    folder = folder or free_folder(Path(given[0]).resolve().name, "ensemble")
+        own = of_member(given) | {"engine": engine, "seed": seed}
+        student = student_settings(distill_into, own)
+    kept = None if student is None else asdict(student)
+    chosen = CombinedSettings(combine, views, soup, images, place, kept, engine, seed)
     found = combine_runs(given, folder, chosen, force=force)
-    if student is None or images is None:
+    if student is None:
         return found
-    return distil(found, student, images, store, force=force)
+    return with_student(found, student, _images_of(found.result.run), place)
+
+
+def _images_of(ensemble: Path) -> str:
+    return str(Run(ensemble).facts["settings"]["data"])
 
 
 def resume(run: str | Path) -> RunResult | EnsembleResult:
@@ -166,22 +177,33 @@ def resume(run: str | Path) -> RunResult | EnsembleResult:
         >>> result = tltool.resume("runs/photos-resnet50")
     """
     folder = Path(run).expanduser()
+    if is_finished(folder) and lacks_student(folder):
+        facts = Run(folder).facts
+        own = facts["begun"].get("grow") or facts["begun"].get("combine")
+        settings = facts["settings"]["student"]
+        return train_student(folder, settings, _images_of(folder), own["store"])
     begun = RunWriter.begun(folder)
     try:
         if "combine" in begun:
             given = dict(begun["combine"])
-            return combine_runs(given.pop("runs"), folder, CombinedSettings(**given))
-        if "grow" in begun:
+            found = combine_runs(given.pop("runs"), folder, CombinedSettings(**given))
+        elif "grow" in begun:
             given = dict(begun["grow"])
             data, store = given.pop("data"), given.pop("store")
             for name in ("backbones", "strategies"):
                 given[name] = tuple(given[name])
-            return grow(data, folder, GrownSettings(**given), store=store)
+            found = grow(data, folder, GrownSettings(**given), store=store)
+            given["store"] = store
+        else:
+            return resume_adaptation(folder)
     except (KeyError, TypeError) as error:
         raise TltoolError(
             f"{folder} is a damaged run ({error}); give the command that began it again."
         ) from error
-    return resume_adaptation(folder)
+    if given.get("student") is None:
+        return found
+    student = AdaptSettings(**given["student"])
+    return with_student(found, student, _images_of(folder), given["store"])
 
 
 def _checked_settings(given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -204,7 +226,11 @@ def _is_run(source: str | Path) -> bool:
 def _backbones(given: str | Sequence[str] | None) -> tuple[str, ...]:
     """Those that were named, else the one that `adapt` would take."""
     if given is not None:
-        return _names("--backbones", given)
+        parts = (name.partition("=") for name in _names("--backbones", given))
+        return tuple(
+            f"{name}={Path(file).expanduser().resolve()}" if file else name
+            for name, _, file in parts
+        )
     warnings: list[str] = []
     found = AdaptSettings().make_backbone(warnings)
     for warning in warnings:
