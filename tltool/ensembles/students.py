@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,40 +77,38 @@ def of_member(runs: Sequence[str | Path]) -> dict[str, Any]:
     )
 
 
-def train_student(
-    ensemble: Path, settings: Mapping[str, Any], data: str, store: str | None
-) -> RunResult:
-    """Fine-tune a network on the labels and on what an ensemble says; or go on with that.
+def train_student(ensemble: Path) -> tuple[RunResult, Comparison]:
+    """Fine-tune the student of a finished ensemble; or go on with that.
 
-    Args:
-        ensemble: its run folder; the student goes into `student/` in it.
-        settings: of the student.
-        data: the images.
-        store: folder of the feature store.
+    It learns from the labels and from what the ensemble says, and goes into `student/` in its run
+    folder.
+
+    Returns:
+        The student, and how it, the ensemble and its members compare.
 
     Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015,
     https://arxiv.org/abs/1503.02531
     """
-    given = dict(settings) | {"teacher": str(ensemble.resolve())}
-    student = adapt(data, out=ensemble / _STUDENT, store=store, **given)
+    facts = Run(ensemble).facts
+    begun = facts["begun"].get("grow") or facts["begun"].get("combine")
+    given = dict(facts["settings"][_STUDENT]) | {"teacher": str(ensemble.resolve())}
+    data = str(facts["settings"]["data"])
+    student = adapt(data, out=ensemble / _STUDENT, store=begun["store"], **given)
     comparison = _compared(ensemble)
-    Run(ensemble).add({"student": student.as_json(), "comparison": comparison.as_json()})
-    return student
+    Run(ensemble).add({_STUDENT: student.as_json(), "comparison": comparison.as_json()})
+    return student, comparison
 
 
 def lacks_student(ensemble: Path) -> bool:
     """Whether a finished ensemble was to have a student that is not finished."""
-    run = Run(ensemble)
-    return bool(run.facts["settings"].get(_STUDENT)) and not run.facts.get(_STUDENT)
+    facts = Run(ensemble).facts
+    return bool(facts["settings"].get(_STUDENT)) and not facts.get(_STUDENT)
 
 
-def with_student(
-    found: EnsembleResult, settings: AdaptSettings, data: str, store: str | None
-) -> EnsembleResult:
+def with_student(found: EnsembleResult) -> EnsembleResult:
     """An ensemble and its student, compared with all members."""
-    folder = found.result.run
-    student = train_student(folder, asdict(settings), data, store)
-    return replace(found, student=student, comparison=_compared(folder))
+    student, comparison = train_student(found.result.run)
+    return replace(found, student=student, comparison=comparison)
 
 
 def _compared(ensemble: Path) -> Comparison:

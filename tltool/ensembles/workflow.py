@@ -20,7 +20,7 @@ from tltool.ensembles.students import (
     with_student,
 )
 from tltool.results import RunResult
-from tltool.runs import Run, RunWriter
+from tltool.runs import RunWriter
 from tltool.settings import AdaptSettings
 from tltool.strategies import FineTune
 from tltool.workflow import absolute
@@ -104,17 +104,14 @@ def ensemble(
     given = [sources] if isinstance(sources, str | Path) else list(sources)
     folder = None if out is None else Path(out).expanduser()
     place = None if store is None else str(Path(store).expanduser().resolve())
+    own = {"engine": engine, "seed": seed}
+    told = _checked_settings(settings)
     if not given:
         raise TltoolError("There is nothing to combine; give folders of runs, or of images.")
-    told = _checked_settings(settings)
-    are_runs = [_is_run(source) for source in given]
-    if not any(are_runs) and len(given) == 1:
-        student = None
+    if len(given) == 1 and not _is_run(given[0]):
         if data is not None:
             raise TltoolError(f"--data {data} says where images of runs are now; leave it out.")
-        if distill_into is not None:
-            own = {"split_seed": seed} | told | {"engine": engine, "seed": seed}
-            student = student_settings(distill_into, own)
+        student = _student(distill_into, {"split_seed": seed} | told | own)
         grown = GrownSettings(
             backbones=_backbones(backbones),
             strategies=_names("--strategies", strategies or FineTune.name),
@@ -123,15 +120,11 @@ def ensemble(
             combine=combine,
             views=views,
             soup=soup,
-            student=None if student is None else asdict(student),
-            settings=told | {"engine": engine, "seed": seed},
+            student=student,
+            settings=told | own,
         )
         found = grow(given[0], folder, grown, store=place, jobs=jobs, force=force)
-        if student is None:
-            return found
-        return with_student(found, student, absolute(given[0]), place)
-    if not all(are_runs) and len(given) == 1:
-        raise TltoolError(f"{given[0]} does not exist; give a folder of images, or of runs.")
+        return found if student is None else with_student(found)
     for option, value in (
         ("--backbones", backbones),
         ("--strategies", strategies),
@@ -145,20 +138,16 @@ def ensemble(
                 f"{option} is for members that are still to be trained; with finished runs it "
                 "would do nothing, so leave it out."
             )
-    student, images = None, None if data is None else absolute(data)
-    if distill_into is not None:
-        own = of_member(given) | {"engine": engine, "seed": seed}
-        student = student_settings(distill_into, own)
-    kept = None if student is None else asdict(student)
-    chosen = CombinedSettings(combine, views, soup, images, place, kept, engine, seed)
+    images = None if data is None else absolute(data)
+    student = None if distill_into is None else _student(distill_into, of_member(given) | own)
+    chosen = CombinedSettings(combine, views, soup, images, place, student, engine, seed)
     found = combine_runs(given, folder, chosen, force=force)
-    if student is None:
-        return found
-    return with_student(found, student, _images_of(found.result.run), place)
+    return found if student is None else with_student(found)
 
 
-def _images_of(ensemble: Path) -> str:
-    return str(Run(ensemble).facts["settings"]["data"])
+def _student(backbone: str | None, given: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Checked settings of a student, if there is to be one."""
+    return None if backbone is None else asdict(student_settings(backbone, given))
 
 
 def resume(run: str | Path) -> RunResult | EnsembleResult:
@@ -178,32 +167,32 @@ def resume(run: str | Path) -> RunResult | EnsembleResult:
     """
     folder = Path(run).expanduser()
     if is_finished(folder) and lacks_student(folder):
-        facts = Run(folder).facts
-        own = facts["begun"].get("grow") or facts["begun"].get("combine")
-        settings = facts["settings"]["student"]
-        return train_student(folder, settings, _images_of(folder), own["store"])
+        return train_student(folder)[0]
     begun = RunWriter.begun(folder)
+    kind = next((name for name in ("combine", "grow") if name in begun), None)
+    if kind is None:
+        return resume_adaptation(folder)
     try:
-        if "combine" in begun:
-            given = dict(begun["combine"])
-            found = combine_runs(given.pop("runs"), folder, CombinedSettings(**given))
-        elif "grow" in begun:
-            given = dict(begun["grow"])
-            data, store = given.pop("data"), given.pop("store")
+        given = dict(begun[kind])
+        store, student = given["store"], given["student"]
+        if kind == "combine":
+            runs = given.pop("runs")
+            chosen = CombinedSettings(**given)
+        else:
+            data = given.pop("data")
+            del given["store"]
             for name in ("backbones", "strategies"):
                 given[name] = tuple(given[name])
-            found = grow(data, folder, GrownSettings(**given), store=store)
-            given["store"] = store
-        else:
-            return resume_adaptation(folder)
+            grown = GrownSettings(**given)
     except (KeyError, TypeError) as error:
         raise TltoolError(
             f"{folder} is a damaged run ({error}); give the command that began it again."
         ) from error
-    if given.get("student") is None:
-        return found
-    student = AdaptSettings(**given["student"])
-    return with_student(found, student, _images_of(folder), given["store"])
+    if kind == "combine":
+        found = combine_runs(runs, folder, chosen)
+    else:
+        found = grow(data, folder, grown, store=store)
+    return found if student is None else with_student(found)
 
 
 def _checked_settings(given: Mapping[str, Any] | None) -> dict[str, Any]:
