@@ -117,7 +117,7 @@ def test_a_batch_larger_than_the_training_set_is_told(source_of):
         ),
         (
             {"strategy": "frozen-head", "classifier": "svm"},
-            "--classifier is for --strategy off-the-shelf or fine-tune; with frozen-head",
+            "--classifier is for --strategy off-the-shelf or feature-ensemble or fine-tune; with",
         ),
         ({"strategy": "frozen"}, "did you mean 'frozen-head'"),
         (

@@ -382,7 +382,7 @@ def test_size_decides_where_the_images_cannot(images_of_a_class, start, expected
     losses = {
         "as trained": np.full(4, 0.4),
         "fitted on them": np.full(4, 0.3),
-        "the start": unsure if start is None else [*np.full(4, start), 0, 0.01, 0, 0.02],
+        "the start": unsure if start is None else start + np.array([0, 0.01, 0, 0.02]),
     }
     assert training._best_end(losses) == expected
     del losses["the start"]
