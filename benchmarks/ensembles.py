@@ -65,6 +65,7 @@ def main() -> None:
     cifar_.add_argument("--members", type=int, default=5)
     cifar_.add_argument("--epochs", type=int)
     cifar_.add_argument("--student")
+    cifar_.add_argument("--soup")
     parallel_ = commands.add_parser("parallel")
     parallel_.add_argument("data", type=Path)
     parallel_.add_argument("--work", type=Path, required=True)
@@ -188,7 +189,7 @@ def cifar(options) -> None:
     data = options.work / "data"
     if not data.exists():
         half_of_the_tests(options.data, data)
-    given: dict = {"distill_into": options.student} if options.student else {}
+    given: dict = {"distill_into": options.student, "soup": options.soup}
     if options.runs:
         found = tltool.ensemble(
             options.runs, out=options.work / "combined", force=True, data=data, **given
