@@ -11,9 +11,11 @@ from tltool import Backbone, TltoolError
 from tltool._presets import views
 from tltool.data import Example, check_listing, read_listing, split_dataset
 from tltool.features import FeatureSource, FeatureStore
+from tltool.linear import Candidate, Problem, fit_candidate
 from tltool.strategies import STRATEGIES, OffTheShelf
 from tltool.strategies.examples import split_off
 from tltool.strategies.folds import stratified_folds
+from tltool.strategies.off_the_shelf import PENALTIES, scores_held_out
 
 
 def examples(counts, together=()):
@@ -200,3 +202,30 @@ def test_features_that_never_vary_are_named(tmp_path, monkeypatch):
                 with pytest.raises(TltoolError, match=r"stage3_block3_out:avg.*the same for all"):
                     OffTheShelf("lda").fit(source, data, seed=0)
             monkeypatch.undo()
+
+
+@pytest.mark.parametrize("classifier", ["lda", "logistic-regression"])
+def test_scores_of_images_that_a_fit_was_made_without(fitted_strategies, classifier):
+    """As fits to all the others say, with what was chosen for all."""
+    data, source, _ = fitted_strategies["off-the-shelf"]
+    linear = OffTheShelf(classifier, "l2")
+    fit = linear.fit(source, data, seed=0)
+    examples = data.of("train", "val")
+    held = examples[::3]
+    found = scores_held_out(source, data, fit, held, seed=0)
+    folds = stratified_folds(held, 5, 0)
+    values, widths = source.features(examples).values, source.features(examples).widths
+    value = fit.choices[PENALTIES[classifier]]
+    for fold in np.unique(folds):
+        out = {e.hash for e, f in zip(held, folds, strict=True) if f == fold}
+        rows = [i for i, e in enumerate(examples) if e.hash not in out]
+        problem = Problem(values[rows], data.targets([examples[i] for i in rows]), 3, widths)
+        made = fit_candidate(problem, Candidate(classifier, ("l2",), value))
+        others = [i for i, e in enumerate(examples) if e.hash in out]
+        said = {
+            examples[i].hash: s for i, s in zip(others, made.scores(values[others]), strict=False)
+        }
+        for e, scores in zip(held, found, strict=True):
+            if e.hash in out:
+                expected = fit.calibration.apply(said[e.hash])
+                np.testing.assert_allclose(scores, expected, rtol=2e-2, atol=2e-2)

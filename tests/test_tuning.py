@@ -22,6 +22,7 @@ from tltool.metrics import is_clearly_lower, simplest_of_the_best
 from tltool.strategies import FineTune, FromScratch, OffTheShelf, precision
 from tltool.strategies.cutting import choose_cache
 from tltool.strategies.network_training import NetworkTraining
+from tltool.strategies.off_the_shelf import scores_held_out
 from tltool.strategies.precision import measure
 from tltool.strategies.tuning import TunedNetwork
 from tltool.training import Batches, HeldPictures, Trainer, TrainingPlan, Validation
@@ -322,8 +323,19 @@ def test_the_best_end_is_taken(photos, monkeypatch, best):
         return judged(*given)[0], np.full(6, 0.1 if next(calls) == best else 0.2)
 
     monkeypatch.setattr(NetworkTraining, "_judged", judged_as_wished)
+    told = []
+
+    def held_out(*given, **named):
+        told.append(scores_held_out(*given, **named))
+        return told[-1]
+
+    monkeypatch.setattr("tltool.strategies.network_training.scores_held_out", held_out)
     plan = TrainingPlan(epochs=1, learning_rate=1e-3)
     fitted = FineTune(plan, unfreeze="stage3", cache="off").fit(source, dataset, seed=0)
+    # a head fitted once more is calibrated by fits like it, one as trained by itself
+    assert len(told) == (best != "as trained")
+    for scores in told:
+        np.testing.assert_allclose(fitted.held_out.scores, fitted.calibration.apply(scores))
     before = source.backbone.network.get_weights()
     same = [(a == b).all() for a, b in zip(fitted.arrays, before, strict=True)]
     assert all(same) == (best == "the start")

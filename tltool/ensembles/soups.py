@@ -23,6 +23,7 @@ from tltool.linear.calibration import calibrated_losses, choose_calibration
 from tltool.runs import Run, RunWriter
 from tltool.strategies import OffTheShelf
 from tltool.strategies.folds import stratified_folds
+from tltool.strategies.off_the_shelf import scores_held_out
 from tltool.strategies.tuning import TunedFit
 from tltool.workflow import Settled, finish_run
 
@@ -176,11 +177,13 @@ class _Kitchen:
                     used, best = [*used, i], loss
         mean = self._mean([arrays[i] for i in used])
         losses, scores = self._judged(mean)
+        head, source = OffTheShelf(_CLASSIFIER), self._source_of(mean)
+        whole = Dataset("soup", (*self._fitting, *self._judging), self._labels)
+        fit = head.fit(source, whole, seed=self._seed)
+        held = scores_held_out(source, whole, fit, self._judging, seed=self._seed)
+        scores = scores if held is None else held
         folds = stratified_folds(self._judging, _FOLDS, self._seed)
         calibration = choose_calibration(scores, self._targets, folds)
-        head = OffTheShelf(_CLASSIFIER)
-        whole = Dataset("soup", (*self._fitting, *self._judging), self._labels)
-        fit = head.fit(self._source_of(mean), whole, seed=self._seed)
         choices = {
             "kind": kind,
             "tried": tried,

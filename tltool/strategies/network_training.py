@@ -17,7 +17,7 @@ from tltool.linear.calibration import calibrated_losses
 from tltool.metrics import is_clearly_lower, simplest_of_the_best
 from tltool.strategies.cutting import choose_cache
 from tltool.strategies.lesson import Lesson, source_facts
-from tltool.strategies.off_the_shelf import OffTheShelf
+from tltool.strategies.off_the_shelf import OffTheShelf, scores_held_out
 from tltool.strategies.precision import choose_precision
 from tltool.strategies.tuning import TunedFit, TunedNetwork
 from tltool.training import Batches, History, Pictures, Trainer, TrainingPlan, TrainingRecord
@@ -108,7 +108,7 @@ class NetworkTraining:
         trained network and the one before it a one-sided paired t-test at 95 % decides, if it can;
         if it cannot, the number of images does: with few of each class the network stays as it
         was, with more it is the trained one. A linear head that is taken is fitted once more, on
-        the validation images as well.
+        the validation images as well, and calibrated on them by fits without a fifth of them.
 
         Args:
             history: what `run` returned.
@@ -142,6 +142,15 @@ class NetworkTraining:
                 whole = linear.fit(features, lesson.whole, seed=lesson.seed, weights=lesson.weights)
                 said = f"{whole.in_words}, on all {len(lesson.weights)} images"
                 fit = replace(fit, classifier=whole.classifier)
+                held = scores_held_out(
+                    features,
+                    lesson.whole,
+                    whole,
+                    lesson.judging,
+                    seed=lesson.seed,
+                    weights=lesson.weights,
+                )
+                scores = scores if held is None else held
             if best == "the start":
                 arrays = tuple(source.backbone.network.get_weights())
                 fit = replace(fit, arrays=arrays)

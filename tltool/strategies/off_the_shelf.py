@@ -33,7 +33,14 @@ from tltool.strategies.folds import stratified_folds
 from tltool.strategies.strategy import FeatureFit
 from tltool.training import TrainingRecord
 
-__all__ = ["CHAINS", "CLASSIFIER_OPTIONS", "PENALTIES", "OffTheShelf", "fewer_folds"]
+__all__ = [
+    "CHAINS",
+    "CLASSIFIER_OPTIONS",
+    "PENALTIES",
+    "OffTheShelf",
+    "fewer_folds",
+    "scores_held_out",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +52,9 @@ PENALTIES = {"lda": "shrinkage", "ridge": "alpha", "logistic-regression": "C", "
 # What is tried where no transforms are named.
 CHAINS = (("standardise",), ("l2",), ("sqrt", "l2"), ("dropout",))
 """Transforms to choose from."""
+
+# Of images that are held out of a fit that is there already.
+_FOLDS = 5
 
 # Where no folds can be made: the middle of what was chosen on data sets where they can.
 _DEFAULTS = {"lda": 0.65, "ridge": 1.0, "logistic-regression": 0.1, "svm": 0.001}
@@ -180,6 +190,51 @@ class LinearFit(FeatureFit):
             told = "nested cross-validation, no test image seen"
             rows.append(("Estimated before", f"{figures}, {told}"))
         return rows
+
+
+def scores_held_out(
+    source: FeatureSource,
+    dataset: Dataset,
+    fit: LinearFit,
+    held: Sequence[Example],
+    *,
+    seed: int,
+    weights: np.ndarray | None = None,
+) -> np.ndarray | None:
+    """What such a fit says of some of its images when it is made without a few of them at a time.
+
+    It tells how confident the fit itself is on other images, as one without any of them would not:
+    features of images that a network was trained on are not like those of others.
+
+    Args:
+        source: where its features came from.
+        dataset: what it was fitted on.
+        fit: as `OffTheShelf.fit` made it.
+        held: images of that data set.
+        seed: of the folds.
+        weights: that it was fitted with.
+
+    Returns:
+        Scores `(m, k)` as the fit calibrates them; None where no folds can be made.
+    """
+    folds = stratified_folds(held, _FOLDS, seed)
+    if folds is None or fit.calibration is None:
+        return None
+    examples, weights = weighty(dataset.of("train", "val"), weights)
+    features = source.for_prediction().features(examples)
+    place = {e.hash: i for i, e in enumerate(examples)}
+    if any(e.hash not in place for e in held):
+        return None
+    rows = [place[e.hash] for e in held]
+    everywhere = np.full(len(examples), -1)
+    everywhere[rows] = folds
+    problem = Problem(
+        features.values, dataset.targets(examples), len(dataset.labels), features.widths, weights
+    )
+    name = fit.choices["classifier"]
+    value = float(fit.choices[PENALTIES[name]])
+    candidate = Candidate(name, tuple(fit.choices["transforms"]), value)
+    return fit.calibration.apply(out_of_fold_scores(problem, candidate, everywhere)[rows])
 
 
 def _in_words(choices: dict[str, Any]) -> str:
