@@ -153,6 +153,12 @@ class TestTable:
             ("red/0.png", "a"),
         ]
 
+    def test_a_column_of_splits_that_was_not_named_is_told_of_at_once(self, photos, caplog):
+        (photos / "d.csv").write_text("image,label,split\nred/0.png,red,test\n")
+        listing = read_listing(photos / "d.csv")
+        assert not listing.entries[0].split
+        assert "name it with --split-column split" in caplog.text
+
     @pytest.mark.parametrize(("name", "mark"), [("d.tsv", "\t"), ("d.csv", ";")])
     def test_separators(self, photos, name, mark):
         path = self.write(photos, f"image{mark}label\nred/0.png{mark}x, y\n", name)

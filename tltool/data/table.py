@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import unicodedata
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tltool.data.folder import split_name
 from tltool.data.listing import SPLITS, BadFile, Entry, Listing
 
 __all__ = ["list_table"]
+
+_log = logging.getLogger(__name__)
 
 _IMAGE_COLUMNS = ("image", "file", "filename", "path", "filepath", "image_path")
 _LABEL_COLUMNS = ("label", "class", "category", "target")
@@ -75,6 +78,7 @@ def list_table(
         notes.append(f"Rows that repeat another one, and count once: {repeated}.")
     if split is None and "split" in header:
         notes.append("The table's column 'split' was not used; name it with --split-column split.")
+        _log.warning(notes[-1])  # before hours of training on other splits
     return Listing(printable(str(table)), tuple(ordered), tuple(bad), {}, tuple(notes))
 
 
