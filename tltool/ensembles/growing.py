@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import shutil
 import time
@@ -17,7 +18,8 @@ from tltool._presets import backbone_preset, views_for
 from tltool._validation import TltoolError, check_int, check_option
 from tltool.backbones.layers import layer_table
 from tltool.data import check_listing, read_listing, split_dataset
-from tltool.ensembles.combined_run import CombinedSettings, combine_runs
+from tltool.ensembles.combined_run import combine_runs
+from tltool.ensembles.members import CombinedSettings
 from tltool.ensembles.networks import save_network
 from tltool.ensembles.processes import Task, gpus, peak_memory, places_for, run_tasks
 from tltool.ensembles.results import EnsembleResult, Growth
@@ -272,12 +274,7 @@ def _memory(settings: AdaptSettings) -> float:
         return _PROCESS
     preset = backbone_preset(settings.backbone)
     rows = layer_table(preset, preset.input_size)
-    activations = 0.0
-    for row in rows:
-        size = 1.0
-        for side in row.output_shape:
-            size *= side or 1
-        activations += size
+    activations = sum(math.prod(side or 1 for side in row.output_shape) for row in rows)
     batch = settings.batch_size or _BATCH
     return _PROCESS + _OF_PARAMETER * preset.parameters + _OF_ACTIVATION * batch * activations
 

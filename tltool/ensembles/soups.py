@@ -27,7 +27,7 @@ from tltool.strategies.off_the_shelf import scores_held_out
 from tltool.strategies.tuning import TunedFit
 from tltool.workflow import Settled, finish_run
 
-__all__ = ["SOUPS", "can_be_averaged", "make_soup"]
+__all__ = ["SOUPS", "can_be_averaged", "held_out_of_all", "make_soup"]
 
 SOUPS = ("greedy", "uniform")
 """Ways to choose what is averaged."""
@@ -70,7 +70,7 @@ def make_soup(
     remembers other things in each, it is shown training images anew.
 
     Args:
-        runs: which `can_be_averaged` with each other.
+        runs: which `can_be_averaged` with each other, and held out images in common.
         kind: one of `SOUPS`.
         dataset: their images, with splits.
         check: data findings.
@@ -79,9 +79,6 @@ def make_soup(
         store: where features are kept.
         engine: "auto", "keras" or "openvino".
         seed: of folds and intervals.
-
-    Raises:
-        TltoolError: there are no images that all of them held out.
 
     Source: Wortsman et al., "Model soups", 2022, https://arxiv.org/abs/2203.05482; there the heads
     are averaged, too.
@@ -104,8 +101,7 @@ def make_soup(
     shown = views(str(runs[0].facts.get("views", "1")))
     source = FeatureSource(backbone, store, engine, str(given["precision"]), shown)
     with clock.phase("fit"):
-        judging = _held_out(runs, dataset)
-        kitchen = _Kitchen(source, dataset, judging, seed)
+        kitchen = _Kitchen(source, dataset, held_out_of_all(runs, dataset), seed)
         arrays = [trained_arrays(run) for run in runs]
         fitted = kitchen.cook(arrays, [named(run) for run in runs], kind)
     settled = Settled("soup", seed, runs[0].columns, source)
@@ -121,17 +117,11 @@ def _finished(out: Path, facts: dict[str, Any]) -> Run | None:
     return run if run.facts["settings"] == facts else None
 
 
-def _held_out(runs: Sequence[Run], dataset: Dataset) -> tuple[Example, ...]:
+def held_out_of_all(runs: Sequence[Run], dataset: Dataset) -> tuple[Example, ...]:
     """Images that none of the runs was fitted on, though they may be used."""
     told = [run.held_out() for run in runs]
     common = set.intersection(*(set() if one is None else set(one.hashes) for one in told))
-    found = tuple(e for e in dataset.of("train", "val") if e.hash.hex() in common)
-    if not found:
-        raise TltoolError(
-            f"{named(runs[0])} and {named(runs[-1])} held out no image in common, so nothing tells "
-            "what averaging their weights is worth; leave --soup out."
-        )
-    return found
+    return tuple(e for e in dataset.of("train", "val") if e.hash.hex() in common)
 
 
 @dataclass(frozen=True)
@@ -251,4 +241,6 @@ def normalised_anew(
     finally:
         for norm, momentum, trainable in before:
             norm.momentum, norm.trainable = momentum, trainable
-    return tuple(network.get_weights())
+    found = tuple(network.get_weights())
+    network.set_weights(mean)  # others may ask the backbone for that network
+    return found

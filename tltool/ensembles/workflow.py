@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tltool._validation import TltoolError
-from tltool.ensembles.combined_run import CombinedSettings, combine_runs
+from tltool.ensembles.combined_run import combine_runs
 from tltool.ensembles.growing import GrownSettings, grow, is_finished
+from tltool.ensembles.members import CombinedSettings
 from tltool.ensembles.results import EnsembleResult
 from tltool.ensembles.students import (
     lacks_student,
