@@ -447,7 +447,7 @@ class TestAdapt:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr("tltool.workflow.render_report", interrupted)
+            patched.setattr("tltool.workflow.finish_report", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 tltool.adapt(data, strategy="auto", out=out, store=store, **EMBEDDED)
         facts = json.loads((out / "run.json").read_text())

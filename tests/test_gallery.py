@@ -212,13 +212,27 @@ class TestSimilar:
             tltool.similar(run, tmp_path / image, store=store, out=tmp_path / "s.html")
 
     def test_features_that_are_gone(self, adapted, tmp_path):
-        photos, run, _ = adapted
+        photos, run, store = adapted
         image, sheet = photos / "red" / "1.png", tmp_path / "s.html"
         with pytest.raises(TltoolError, match="There is no feature store"):
             tltool.similar(run, image, store=tmp_path / "empty", out=sheet)
         tltool.FeatureStore(tmp_path / "empty").close()
-        with pytest.raises(TltoolError, match="name the store that they are in with --store"):
-            tltool.similar(run, image, store=tmp_path / "empty", out=sheet)
+        again = tltool.similar(run, image, store=tmp_path / "empty", out=sheet)
+        stored = tltool.similar(run, image, store=store, out=sheet)
+        assert [n.file for n in again.neighbours] == [n.file for n in stored.neighbours]
+        for one, other in zip(again.neighbours, stored.neighbours, strict=True):
+            assert one.distance == pytest.approx(other.distance, abs=1e-5)
+
+    def test_images_that_are_gone(self, adapted, tmp_path):
+        photos, run, _ = adapted
+        moved = shutil.copytree(run, tmp_path / "run")
+        facts = json.loads((moved / "run.json").read_text())
+        facts["settings"]["data"] = str(tmp_path / "gone")
+        (moved / "run.json").write_text(json.dumps(facts))
+        tltool.FeatureStore(tmp_path / "empty").close()
+        given = {"store": tmp_path / "empty", "out": tmp_path / "s.html"}
+        with pytest.raises(TltoolError, match="put the images back where they were"):
+            tltool.similar(moved, photos / "red" / "1.png", **given)
 
     def test_command(self, adapted, tmp_path, monkeypatch):
         photos, run, store = adapted

@@ -1,16 +1,26 @@
 """The report: whole, fetching nothing, and safe from what files are called."""
 
+import json
 import re
+import shlex
+import shutil
+import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import class_folders, features_run, picture, save
+from typer.testing import CliRunner
 
+import tltool
+from tltool.cli import app
 from tltool.report.thumbnails import THUMBNAIL_SIDE, data_address, thumbnail
 from tltool.results import tried_in_words
 
-NASTY = "<script>alert('x')<script>"
+NASTY = "<script>alert('x')</script>"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
 class Page(HTMLParser):
@@ -18,7 +28,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.addresses, self.headings = [], [], []
+        self.tags, self.addresses, self.headings, self.images = [], [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -27,56 +37,215 @@ class Page(HTMLParser):
         self.addresses += [values[a] for a in ("src", "href", "data") if a in values]
         if tag == "h2":
             self.headings.append(values.get("id"))
+        if tag == "img":
+            self.images.append(values)
+
+
+def in_browser(page, tmp_path, script):
+    """What the page is after a script was run in it, and what the console said; no network."""
+    text = page.read_text("utf-8")
+    action = f"<script>addEventListener('load', () => {{ {script} }});</script>"
+    acted = tmp_path / "acted.html"
+    acted.write_text(text.replace("</body>", action + "</body>"), "utf-8")
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=4000"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", acted.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return done.stdout, said
+
+
+SECTIONS = ["figures", "data", "confusion", "confidence", "classes", "mistakes", "labels"]
+SECTIONS += ["choice", "card", "settings"]
 
 
 def test_sections_and_figures(finished_run):
     _, result = finished_run
     text = (result.run / "report.html").read_text("utf-8")
     page = Page(text)
-    sections = ["figures", "data", "confusion", "confidence"]
-    sections += ["classes", "mistakes", "choice", "settings"]
-    assert page.headings == sections
+    assert page.headings == SECTIONS
     for row in tried_in_words(result.choices):
         assert all(f"<td>{word}</td>" in text for word in row[:3])
     assert f"{result.evaluation.metrics['accuracy'].value:.3f}" in text
-    assert all(address.startswith("data:image/jpeg;base64,") for address in page.addresses)
-    assert "script" not in page.tags
+    assert all(a.startswith(("data:", "#")) for a in page.addresses)
+    assert "default-src 'none'" in text
     assert "@import" not in text
-    assert not re.findall(r"url\(", text)
+    assert all(image.get("alt") for image in page.images)
     assert result.evaluation.confusion.sum() == result.n_test
+    assert shlex.quote(str(result.run)) in text
 
 
-def test_names_are_escaped(tmp_path):
-    data = class_folders(tmp_path / "photos", ("plain", "other & more"), n=10)
-    for i in range(10):
-        # as like the other classes as can be, so that mistakes are shown
-        save(data / NASTY / f"{NASTY}{i}.png", picture(i + 1, hue=i % 2))
-    (data / "plain" / "<img src=x>.jpg").write_bytes(b"no image")
-    result = features_run(data, tmp_path / "run", store=tmp_path / "store", test=0.4)
+@pytest.fixture(scope="module")
+def nasty_run(tmp_path_factory):
+    """Classes and files with names that pages must not take at their word, and mistakes."""
+    root = tmp_path_factory.mktemp("nasty")
+    labels = [NASTY, 'other & "more"', "\u05d0\u05d1/\u05d2", "\U0001f98b"]
+    rows = ["image,label"]
+    for number, label in enumerate(labels):
+        for i in range(12):
+            name = f"<b>{number}<b>-{i}.png"
+            save(root / "files" / name, picture(i + 100 * number, hue=number % 2))
+            quoted = label.replace('"', '""')
+            rows.append(f'files/{name},"{quoted}"')
+    (root / "table.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    given = {"store": root / "store", "test": 0.4}
+    return features_run(root / "table.csv", root / "run", **given), labels
+
+
+def test_names_are_escaped(nasty_run):
+    result, labels = nasty_run
     text = (result.run / "report.html").read_text("utf-8")
-    page = Page(text)
-    assert "script" not in page.tags
-    assert NASTY not in text
-    assert "&lt;script&gt;" in text
-    assert "other &amp; more" in text
-    assert "&lt;img src=x&gt;.jpg" in text
+    assert NASTY not in text and "<b>0<b>-" not in text
+    assert "&lt;script&gt;" in text and "other &amp; &#34;more&#34;" in text
+    assert all(label in text for label in labels[2:])
+    card = (result.run / "model_card.md").read_text("utf-8")
+    assert "<script>" not in card and "\\<script\\>" in card
+
+
+@needs_chromium
+def test_a_cell_shows_its_images(nasty_run, tmp_path):
+    result, labels = nasty_run
+    wrong = np.argwhere(result.evaluation.confusion * (1 - np.eye(len(labels), dtype=int)))
+    t, p = (int(n) for n in wrong[0])
+    cell = f'rect[data-true="{t}"][data-named="{p}"]'
+    script = f"document.querySelector('{cell}')"
+    script += ".dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+    dom, said = in_browser(result.run / "report.html", tmp_path, script)
+    assert said == []
+    shown = dom[dom.index('id="cell"') :].partition("</ul>")[0]
+    times = int(result.evaluation.confusion[t, p])
+    assert shown.count('class="tile"') == times and f": {times}</h3>" in shown
+    assert NASTY not in shown
+    page = Page(dom)
+    assert page.headings == SECTIONS
+    assert page.tags.count("script") == 3  # data, ours, and what clicked
+
+
+@needs_chromium
+def test_the_matrix_is_found_by_name_and_keyboard(nasty_run, tmp_path):
+    result, _ = nasty_run
+    script = (
+        "const find = document.getElementById('filter'); find.value = 'MORE';"
+        "find.dispatchEvent(new Event('input'));"
+        "const cell = document.querySelector('rect.cell[data-true=\"1\"]');"
+        "cell.focus();"
+        "cell.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true}));"
+    )
+    dom, said = in_browser(result.run / "report.html", tmp_path, script)
+    assert said == []
+    order = {label: i for i, label in enumerate(result.labels)}
+    beside = {order['other & "more"']}
+    confusion = result.evaluation.confusion
+    for t, p in np.argwhere(confusion):
+        if {t, p} & {order['other & "more"']}:
+            beside |= {int(t), int(p)}
+    drawn = {int(n) for n in re.findall(r'<rect class="cell[^>]*data-true="(\d+)"', dom)}
+    assert drawn <= beside
+    assert "<h3>" in dom[dom.index('id="cell"') :].partition("<h3>Largest")[0]
 
 
 def test_many_classes_stay_small(tmp_path):
-    from tltool.data import CheckReport, SplitReport
-    from tltool.evaluation import evaluate_predictions
-    from tltool.report import ReportContent, render_report
-
+    """101 classes and 3,000 test images: below 5 MB, in seconds."""
+    root = tmp_path / "photos"
     random = np.random.default_rng(0)
-    labels = [f"class {i}" for i in range(101)]
-    probabilities = random.dirichlet(np.ones(101), 3000)
-    evaluation = evaluate_predictions(probabilities, random.integers(0, 101, 3000), majority=0)
-    check = CheckReport("d", 1, 1, {}, {}, (), {}, (), (), (), (), (1, 1), (1, 1), ())
-    text = render_report(
-        ReportContent("t", (), (), labels, evaluation, check, SplitReport({}, (), ()), (), (), ())
+    result = features_run(
+        class_folders(root, n=4), tmp_path / "run", store=tmp_path / "store", test=0.4
     )
+    labels = [f"class {i}" for i in range(101)]
+    names = [f"{i}.jpg" for i in range(3000)]
+    for name in names:
+        save(root / name, random.integers(0, 256, (60, 60, 3), dtype=np.uint8), quality=90)
+    probabilities = random.dirichlet(np.full(101, 0.1), 3000)
+    targets = random.integers(0, 101, 3000)
+    hashes = [f"{i:064x}" for i in range(3000)]
+    table = ["file,label,split,sha256"]
+    table += [f"{n},{labels[t]},test,{h}" for n, t, h in zip(names, targets, hashes, strict=True)]
+    said = ["file,true,predicted," + ",".join(f"probability of {label}" for label in labels)]
+    for name, target, row in zip(names, targets, probabilities, strict=True):
+        told = [name, labels[target], labels[row.argmax()], *(f"{p:.5g}" for p in row)]
+        said.append(",".join(told))
+    run = result.run
+    (run / "held_out.csv").unlink()
+    (run / "labels.json").write_text(json.dumps(labels))
+    (run / "dataset.csv").write_text("\n".join(table) + "\n")
+    (run / "predictions.csv").write_text("\n".join(said) + "\n")
+    facts = json.loads((run / "run.json").read_text())
+    facts["check"]["classes"] = dict.fromkeys(labels, 30)
+    (run / "run.json").write_text(json.dumps(facts))
+    assert tltool.write_report(run) == run / "report.html"
+    text = (run / "report.html").read_text("utf-8")
     assert len(text) < 5_000_000
-    assert text.count("<title>") == 1 + np.count_nonzero(evaluation.confusion)
+    data = json.loads(re.search(r'id="predictions">(.*?)</script>', text, re.S)[1])
+    assert len(data["images"]) == 3000 and data["pictured"] == 3000 and not data["missing"]
+    counts = np.zeros((101, 101), int)
+    np.add.at(counts, (targets, probabilities.argmax(axis=1)), 1)
+    assert {(t, p): n for t, p, n in data["cells"]} == {
+        (int(t), int(p)): int(counts[t, p]) for t, p in np.argwhere(counts)
+    }
+
+
+def test_maps_of_mistakes(nasty_run):
+    result, _ = nasty_run
+    kept = np.load(result.run / "maps.npz", allow_pickle=False)
+    wrong = result.evaluation.confusion.sum() - np.trace(result.evaluation.confusion)
+    assert 0 < len(kept["files"]) == min(24, wrong)
+    text = (result.run / "report.html").read_text("utf-8")
+    assert text.count("What spoke for") == len(kept["files"])
+
+
+def test_once_more_without_its_images(nasty_run, tmp_path):
+    result, _ = nasty_run
+    run = shutil.copytree(result.run, tmp_path / "run")
+    facts = json.loads((run / "run.json").read_text())
+    facts["settings"]["data"] = str(tmp_path / "gone.csv")
+    (run / "run.json").write_text(json.dumps(facts))
+    (run / "maps.npz").unlink()
+    tltool.write_report(run, out=tmp_path / "page.html")
+    page = Page((tmp_path / "page.html").read_text("utf-8"))
+    assert page.headings == SECTIONS and not page.images
+    assert (tmp_path / "model_card.md").is_file()
+
+
+def test_side_by_side(nasty_run, tmp_path, monkeypatch):
+    result, _ = nasty_run
+    monkeypatch.chdir(tmp_path)
+    data = result.run.parent / "table.csv"
+    given = {"store": result.run.parent / "store", "test": 0.4}
+    other = features_run(data, tmp_path / "other", tap="stage1", **given)
+    page = tltool.write_report([result.run, other.run])
+    assert page == Path("comparison.html")
+    text = page.read_text("utf-8")
+    found = Page(text)
+    assert found.headings == ["figures", "difference", "settings", "classes", "mistakes"]
+    assert NASTY not in text and "stage1_block3_out:avg" in text
+    values = [f"{r.evaluation.metrics['accuracy'].value:.3f}" for r in (result, other)]
+    assert all(value in text for value in values)
+
+
+def test_the_advice_and_a_training_are_shown(tmp_path):
+    data = class_folders(tmp_path / "photos", n=12)
+    advised = tltool.adapt(
+        data, out=tmp_path / "a", store=tmp_path / "s", backbone="cifar-resnet20", epochs=2
+    )
+    page = Page((advised.run / "report.html").read_text("utf-8"))
+    assert {"advice", "training"} <= set(page.headings)
+    text = (advised.run / "report.html").read_text("utf-8")
+    assert "This data set" in text and "Accuracy of a linear probe by images to learn from" in text
+
+
+def test_command(finished_run, tmp_path):
+    _, result = finished_run
+    page = tmp_path / "again.html"
+    done = CliRunner().invoke(app, ["report", str(result.run), "--out", str(page)])
+    assert done.exit_code == 0 and done.stdout.strip() == str(page)
+    assert page.read_text("utf-8") == (result.run / "report.html").read_text("utf-8")
+    for given, message in (
+        ([str(result.run), "--out", "page.pdf"], ".html"),
+        ([str(tmp_path)], "is not a run"),
+        ([str(result.run), str(result.run)], "twice"),
+    ):
+        wrong = CliRunner().invoke(app, ["report", *given])
+        assert wrong.exit_code == 1 and message in wrong.output, wrong.output
 
 
 @pytest.mark.parametrize("size", [(8, 8), (300, 20)])

@@ -16,10 +16,16 @@ if TYPE_CHECKING:
     from tltool.comparing import compare
     from tltool.ensemble_classifier import Ensemble
     from tltool.ensembles import ensemble, resume
+    from tltool.explaining import explain
     from tltool.feature_extractor import FeatureExtractor
     from tltool.features import FeatureStore
     from tltool.gallery import extract, similar
     from tltool.inference import evaluate, predict
+    from tltool.label_checking import check_labels
+    from tltool.layer_atlas import atlas
+    from tltool.looking import look
+    from tltool.mapping import map_features
+    from tltool.reporting import write_report
     from tltool.runs import Run
     from tltool.settings import AdaptSettings
     from tltool.workflow import adapt, check
@@ -36,18 +42,24 @@ __all__ = [
     "__version__",
     "adapt",
     "advise",
+    "atlas",
     "backbone_names",
     "backbone_page",
     "check",
+    "check_labels",
     "compare",
     "ensemble",
     "evaluate",
+    "explain",
     "extract",
     "import_weights",
     "list_backbones",
+    "look",
+    "map_features",
     "predict",
     "resume",
     "similar",
+    "write_report",
 ]
 
 _HOMES = {
@@ -61,18 +73,24 @@ _HOMES = {
     "TransferClassifier": "classifier",
     "adapt": "workflow",
     "advise": "advising",
+    "atlas": "layer_atlas",
     "backbone_names": "_presets",
     "backbone_page": "backbones",
     "import_weights": "backbones",
     "list_backbones": "backbones",
     "check": "workflow",
+    "check_labels": "label_checking",
     "compare": "comparing",
     "ensemble": "ensembles",
     "evaluate": "inference",
+    "explain": "explaining",
     "extract": "gallery",
+    "look": "looking",
+    "map_features": "mapping",
     "predict": "inference",
     "resume": "ensembles",
     "similar": "gallery",
+    "write_report": "reporting",
 }
 
 

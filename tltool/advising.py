@@ -13,7 +13,7 @@ from tltool._validation import TltoolError, check_option
 from tltool.advisor import Advice, Evidence, advise_on, ranked
 from tltool.backbones import of_any_backbone
 from tltool.backbones.weights import is_at_hand
-from tltool.data import Dataset, check_listing, read_listing, split_dataset
+from tltool.data import Dataset, check_listing, split_dataset
 from tltool.evidence import TooFewImagesError, measure_evidence
 from tltool.features import FeatureSource, FeatureStore
 from tltool.race import race
@@ -35,6 +35,7 @@ _OF_ADVICE = (
     "engine",
     "precision",
     "bad_images",
+    "relabel",
     "image_column",
     "label_column",
     "split_column",
@@ -84,7 +85,7 @@ def advise(
         raise TltoolError(f"--budget {budget} is for --verify; give that too, or leave it out.")
     limit = seconds_of(budget or _BUDGET)
     candidates = _candidates(backbones, chosen)
-    listing = read_listing(data, chosen.columns)
+    listing = chosen.listing(data)
     with FeatureStore(store) as kept:
         checked, _ = check_listing(listing, bad_images=chosen.bad_images, cache=kept)
         dataset, _ = split_dataset(
@@ -203,7 +204,7 @@ def _candidates(
 def _differing(settings: AdaptSettings, advice: Advice) -> dict[str, Any]:
     """What was asked for and is not what `adapt` would take unasked, for the network measured."""
     of_network = ("weights", "tap", "input_size") if "views" in advice.settings else ()
-    others = ("seed", "test", "val", "engine", "precision", "bad_images")
+    others = ("seed", "test", "val", "engine", "precision", "bad_images", "relabel")
     columns = ("image_column", "label_column", "split_column")
     usual = {field.name: field.default for field in fields(AdaptSettings)}
     given = {name: getattr(settings, name) for name in (*of_network, *others, *columns)}

@@ -22,21 +22,31 @@ from tltool.backbones.catalogue import BackboneEntry, BackbonePage
 from tltool.comparing import Comparison
 from tltool.data import CheckReport, kinds_in_words
 from tltool.ensembles import EnsembleResult
+from tltool.explaining import Explanations
 from tltool.features import StoreInfo
 from tltool.gallery import Extraction, Neighbours
+from tltool.label_checking import LabelCheck
+from tltool.layer_atlas import Atlas
+from tltool.looking import Look
+from tltool.mapping import FeatureMap
 from tltool.metrics import METRIC_NAMES, Interval
 from tltool.results import TRIED, Prediction, RunResult, tried_in_words
 
 __all__ = [
     "print_advice",
+    "print_atlas",
     "print_backbone",
     "print_backbones",
     "print_check",
     "print_comparison",
     "print_csv",
     "print_ensemble",
+    "print_explanations",
     "print_extraction",
     "print_json",
+    "print_label_check",
+    "print_look",
+    "print_map",
     "print_neighbours",
     "print_predictions",
     "print_result",
@@ -362,6 +372,54 @@ def print_neighbours(found: Neighbours) -> None:
     typer.echo(f"\nOf {found.searched:,} images; {found.as_json()['sheet']} shows them.")
 
 
+def print_look(done: Look) -> None:
+    """The first layer, what was looked at beyond it, and the page."""
+    facts = done.as_json()
+    rows = [
+        ("Network", f"{done.network}, weights: {done.weights}"),
+        (
+            "First layer",
+            "{}: {}, {} x {}, stride {} x {}".format(
+                done.first_layer,
+                counted(done.n_filters, "filter"),
+                *done.kernel_size,
+                *done.stride,
+            ),
+        ),
+    ]
+    if done.mapped:
+        rows.append(("Activations", f"{counted(len(done.mapped), 'channel')} of {done.tap}"))
+    if done.searched:
+        rows.append(("Searched", f"{counted(done.searched, 'image')} with {done.tap}"))
+    if done.bad_files:
+        rows.append(("Left out", counted(len(done.bad_files), "unreadable file")))
+    _print_pairs([*rows, ("Page", facts["out"])])
+    if done.excited:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("Channel", justify="right", no_wrap=True)
+        table.add_column("Largest", justify="right", no_wrap=True)
+        table.add_column("Class", overflow="fold")
+        table.add_column("File", overflow="fold")
+        for channel in done.excited:
+            for one in channel.images[:1]:
+                cells = (escape(one.label), escape(one.file))
+                table.add_row(str(channel.channel), f"{one.value:.2f}", *cells)
+        typer.echo("")
+        _print_rich(table)
+
+
+def print_map(done: FeatureMap) -> None:
+    """The page, what it marks, and how long it took."""
+    seconds = ", ".join(f"{name} {spent:.1f}" for name, spent in done.seconds.items())
+    typer.echo(
+        f"{done.as_json()['page']}: {counted(done.n_images, 'image')} of "
+        f"{counted(len(done.classes), 'class', 'classes')}, "
+        f"{counted(len(done.mistakes), 'test mistake')} and "
+        f"{counted(len(done.suspects), 'doubted label')} marked"
+    )
+    typer.echo(f"Seconds: {seconds}")
+
+
 def print_csv(predictions: Sequence[Prediction], *, answers: bool = False) -> None:
     """A line an image: file, label and probability of each class shown; and the answer."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -488,3 +546,83 @@ def _short(n: float) -> str:
             return f"{n:.3g}{unit}"
         n /= 1000
     return f"{n:.3g} G"
+
+
+def print_explanations(found: Explanations) -> None:
+    """What each image was taken for, and how its maps fared."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("Image", overflow="fold")
+    table.add_column("Explained", overflow="fold")
+    table.add_column("Probability", justify="right")
+    table.add_column("Map", no_wrap=True)
+    for heading in ("Covered", "random", "Put in", "random"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in found.images:
+        for i, kind in enumerate(one.maps):
+            named = (escape(one.file), escape(one.explained), f"{one.probability:.3f}")
+            areas = [""] * 4
+            if one.deletion is not None and one.insertion is not None:
+                areas = [
+                    f"{found_areas[name]:.3f}"
+                    for found_areas in (one.deletion, one.insertion)
+                    for name in (kind, "random")
+                ]
+            table.add_row(*(named if i == 0 else ("", "", "")), kind, *areas)
+    _print_rich(table)
+    for check in found.checks:
+        steps = ", ".join(
+            f"{layer} {value:.2f}"
+            for layer, value in zip(check.layers, check.likeness, strict=True)
+        )
+        typer.echo(f"{check.map}, likeness after shuffling down to: {steps}")
+    if found.checks:
+        typer.echo(
+            "Covered: area under the probability as places go, lower is better; put in: as they "
+            "come, higher is better."
+        )
+    typer.echo(f"Page: {found.page}")
+
+
+def print_atlas(found: Atlas) -> None:
+    """A row a layer, and what they tell."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("Layer", no_wrap=True)
+    for heading in ("Features", "Probe", "95 % interval", "Parameters", "Moved", "Spoiled"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for layer in found.layers:
+        table.add_row(
+            layer.tap,
+            f"{layer.features:,}",
+            f"{layer.accuracy.value:.3f}",
+            f"{layer.accuracy.low:.3f} to {layer.accuracy.high:.3f}",
+            f"{layer.parameters:.0%}",
+            f"{layer.invariance:.3f}",
+            f"{layer.robustness:.3f}",
+        )
+    _print_rich(table)
+    for sentence in found.in_words:
+        typer.echo(sentence)
+    typer.echo(f"Page: {found.page}")
+
+
+def print_label_check(found: LabelCheck) -> None:
+    """The most doubtful labels."""
+    shown = found.doubted[:20]
+    typer.echo(
+        f"{len(found.doubted)} of {found.images:,} labels are in doubt; the features of "
+        f"{found.backbone} tell {found.accuracy:.1%} of them."
+    )
+    if shown:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("File", overflow="fold")
+        table.add_column("Labelled", overflow="fold")
+        table.add_column("Looks like", overflow="fold")
+        table.add_column("Probability", justify="right")
+        for one in shown:
+            row = (one.file, one.given, one.suggested)
+            table.add_row(*(escape(text) for text in row), f"{one.probability:.3f}")
+        _print_rich(table)
+    if len(found.doubted) > len(shown):
+        typer.echo(f"and {len(found.doubted) - len(shown)} more")
+    typer.echo(f"Page: {found.page}")
+    typer.echo(f"Corrections: fill the column correction of {found.corrections}, or use the page.")

@@ -23,6 +23,7 @@ from tltool.data import (
 from tltool.feature_tables import FeatureTable, check_table_name, space_digest, write_features
 from tltool.features import FeatureSource, FeatureStore, Space, feature_space
 from tltool.report import Picture, check_sheet_name, thumbnail, write_contact_sheet
+from tltool.run_features import RunImages, run_features
 from tltool.runs import Run
 from tltool.settings import AdaptSettings
 
@@ -236,43 +237,13 @@ class _Known:
 
 def _of_run(run: Run, image: Path, store: str | Path | None, engine: str) -> _Known:
     """Distances from an image to all those of a run, by the features that its head sees."""
-    spaces = run.spaces
-    rows = run.images()
-    if run.is_ensemble:
-        members = run.facts.get("members") or [{"run": "one of --strategy off-the-shelf"}]
-        raise TltoolError(
-            f"{run.folder} is an ensemble, whose members have features of their own; name another "
-            f"run, such as {members[0]['run']}."
-        )
-    if not spaces or not rows:
-        raise TltoolError(
-            f"{run.folder} was made by an older tltool, which did not note where its features are; "
-            "adapt again."
-        )
-    pixels = _canvas_of(image, run.canvas_size)[None]
-    wanted = run.predictor(engine).features(pixels)
-    hashes = [bytes.fromhex(row["sha256"]) for row in rows]
-    with FeatureStore(store, create=False) as kept:
-        arrays = []
-        for name, space in spaces.items():
-            number = kept.find_space(space)
-            try:
-                if number is None:
-                    raise KeyError(name)
-                arrays.append(kept.read_mean(number, hashes, run.n_views))
-            except KeyError as error:
-                raise TltoolError(
-                    f"The features {name} of {run.folder} are not all in the store {kept.path}; "
-                    "name the store that they are in with --store, or adapt again."
-                ) from error
-        small = kept.thumbnails(hashes)
-    features = run.head_features(arrays)
-    data = Path(run.facts["settings"]["data"])
-    paths = [data / row["file"] if data.is_dir() else None for row in rows]
+    images = RunImages.of(run)
+    features = run_features(images, store, engine)
+    wanted = run.predictor(engine).features(_canvas_of(image, run.canvas_size)[None])
     return _Known(
-        [(row["file"], row["label"], row["split"]) for row in rows],
-        paths,
-        [small.get(content, b"") for content in hashes],
+        [(row["file"], row["label"], row["split"]) for row in images.rows],
+        images.paths,
+        [b""] * len(images.rows),
         _cosine_distances(wanted[0], features),
     )
 

@@ -43,6 +43,7 @@ def evaluate(
     engine: str = "auto",
     store: str | Path | None = None,
     bad_images: str = "skip",
+    relabel: str | Path | None = None,
     **columns: str | None,
 ) -> RunResult:
     """Figures of a run on labelled images.
@@ -58,6 +59,7 @@ def evaluate(
         engine: "auto", "keras" or "openvino".
         store: folder of the store, where inspections are kept.
         bad_images: "skip" or "fail".
+        relabel: a CSV file of corrected labels, as for `adapt`.
         **columns: `image_column`, `label_column` and `split_column` of a table.
 
     Raises:
@@ -68,7 +70,7 @@ def evaluate(
         check_option("--split", split, ("all", "train", "val", "test"))
     clock = Clock()
     with clock.phase("check"), FeatureStore(store) as cache:
-        listing = read_listing(data, TableColumns.named(columns))
+        listing = read_listing(data, TableColumns.named(columns), relabel)
         dataset, report = check_listing(
             listing, bad_images=bad_images, cache=cache, for_training=False
         )

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tltool._keras import import_keras
 from tltool._presets import Views
+from tltool.backbones.twins import retraced
 from tltool.backbones.views import views_model
 from tltool.combining import SMALLEST, Combination
 from tltool.linear.calibration import Calibration
@@ -117,27 +118,11 @@ class Merger:
         """
         size = tuple(model.input_shape[1:3])
         pixels = self.canvas if size == self._size else self._resized(size)
-        return self._inlined(model, pixels, prefix)
 
-    def _inlined(self, model: Any, inputs: Any, prefix: str) -> Any:
-        """A functional model's operations, one by one, also those of models inside it."""
-        keras = import_keras()
-        last, given = model.output._keras_history.operation, []
+        def done(operation: Any, *args: Any, **kwargs: Any) -> Any:
+            return self._done(operation, args, kwargs, prefix)
 
-        def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
-            if isinstance(operation, keras.Model):
-                found = self._inlined(operation, args[0], prefix)
-            else:
-                found = self._done(operation, args, kwargs, prefix)
-            if operation is last:
-                given.append(found)
-            return found
-
-        # The model that this returns is not used: Keras has no other way through a graph for all.
-        keras.models.clone_model(
-            model, input_tensors=inputs, clone_function=lambda layer: layer, call_function=call
-        )
-        return given[-1]
+        return retraced(model, pixels, done)
 
     def _done(self, operation: Any, args: Any, kwargs: Any, prefix: str) -> Any:
         keras = import_keras()

@@ -88,6 +88,9 @@ class RunResult:
             "seconds": {name: round(s, 3) for name, s in self.seconds.items()},
             "bad_files": [asdict(bad) for bad in self.bad_files],
             "findings": [asdict(finding) for finding in self.findings],
+            "warnings": list(self.warnings),
+            "notes": list(self.notes),
+            "described": [list(pair) for pair in self.described],
         }
 
 

@@ -37,12 +37,11 @@ _RUN = "run.json"
 _PREDICTIONS = "predictions.csv"
 _HELD_OUT = "held_out.csv"
 _DATASET = "dataset.csv"
-_REPORT = "report.html"
 _HISTORY = "history.csv"
 
 
 # What a run that is replaced may leave behind.
-_NOT_OF_EVERY_RUN = (_HELD_OUT, _HISTORY)
+_NOT_OF_EVERY_RUN = (_HELD_OUT, _HISTORY, "maps.npz", "atlas.json")
 
 
 class RunWriter:
@@ -197,10 +196,6 @@ class RunWriter:
             rows = [["" if v is None else f"{v:.7g}" for v in e.values()] for e in epochs]
             self._write(_HISTORY, _csv(list(epochs[0]), rows))
 
-    def write_report(self, html: str) -> None:
-        """`report.html`."""
-        self._write(_REPORT, html)
-
     def finish(self) -> None:
         """Declare the run whole."""
         self.update({"state": "finished"})
@@ -263,6 +258,7 @@ class Run:
 
     Args:
         folder: with `run.json`, `labels.json` and `model.keras`.
+        unfinished: whether it may be one whose last files are being written.
 
     Raises:
         TltoolError: it is no run, was not finished, or was made by a newer tltool.
@@ -272,10 +268,10 @@ class Run:
         >>> probabilities = run.predictor()(pixels)
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, unfinished: bool = False) -> None:
         self.folder = Path(folder).expanduser()
         self.facts = _read_facts(self.folder)
-        if self.facts.get("state") != "finished":
+        if self.facts.get("state") != "finished" and not unfinished:
             raise TltoolError(
                 f"{self.folder} was not finished; go on with it: tltool resume {self.folder}"
             )
@@ -378,6 +374,11 @@ class Run:
         given = self.facts["settings"]
         names = ("image_column", "label_column", "split_column")
         return TableColumns.named({name: given.get(name) for name in names})
+
+    @property
+    def relabel(self) -> str | None:
+        """The file of corrected labels that it was made with."""
+        return ((self.facts.get("begun") or {}).get("settings") or {}).get("relabel")
 
     @property
     def is_ensemble(self) -> bool:

@@ -6,12 +6,13 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from tltool._presets import backbone_names, recipe, recipe_names, views, views_for
 from tltool._validation import TltoolError, check_int, check_option, nearest
 from tltool.backbones import Backbone, WeightsMissingError, backbones_with, of_any_backbone
-from tltool.data import TableColumns, check_shares
+from tltool.data import Listing, TableColumns, check_shares, read_listing
 from tltool.features import ENGINES, PRECISIONS, FeatureSource, FeatureStore
 from tltool.linear import check_transforms
 from tltool.strategies import (
@@ -124,6 +125,8 @@ class AdaptSettings:
         patience: epochs without improvement on the validation images that end it; 0 for never.
         budget: time after which training ends with the best so far: "90s", "10m", "1h".
         teacher: folder of a finished run whose probabilities are learned from, beside the labels.
+        relabel: CSV file of corrected labels, with the columns file and correction, as
+            `tltool check DATA --labels` writes it.
         tensorboard: whether a training's figures are written for TensorBoard, too.
         seed: of the splits, the folds, what is drawn in training, and the intervals.
         split_seed: of the splits, where it is another; None for the same.
@@ -167,6 +170,7 @@ class AdaptSettings:
     patience: int | None = None
     budget: str | None = None
     teacher: str | None = None
+    relabel: str | None = None
     tensorboard: bool = False
     seed: int = 0
     split_seed: int | None = None
@@ -310,6 +314,14 @@ class AdaptSettings:
             if name not in known:
                 raise TltoolError(f"{function}() has no setting {name!r}: {nearest(name, known)}")
         return cls(**{**given, **fixed})
+
+    def listing(self, data: str | Path) -> Listing:
+        """The images of a data set, as its table and corrections say.
+
+        Raises:
+            TltoolError: it cannot be read.
+        """
+        return read_listing(data, self.columns, self.relabel)
 
     def make_backbone(self, warnings: list[str]) -> Backbone:
         """The backbone asked for, or the best whose weights can be had; says so in `warnings`."""

@@ -10,8 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tltool._clock import Clock
-from tltool._files import printable
+from tltool._files import printable, sha256_of
 from tltool._validation import TltoolError
 from tltool.advising import settle
 from tltool.backbones import Backbone
@@ -29,7 +31,8 @@ from tltool.evaluation import Judged, judge, majority_class
 from tltool.features import FeatureSource, FeatureStore, feature_space
 from tltool.linear.linear_head import softmax
 from tltool.predictor import on_images
-from tltool.report import PACKAGES, Outcome, findings_in_words, render_report, report_content
+from tltool.report import PACKAGES, findings_in_words
+from tltool.reporting import finish_report
 from tltool.results import RunResult
 from tltool.runs import Run, RunWriter, free_folder
 from tltool.settings import AUTO, AdaptSettings
@@ -162,7 +165,7 @@ def _adapted(
     if place.out is not None:
         RunWriter.refuse_existing(place.out, None, force=place.force)
     with clock.phase("check"):
-        listing = read_listing(place.data, chosen.columns)
+        listing = chosen.listing(place.data)
     warnings: list[str] = []
     if not any_backbone:
         backbone = chosen.make_backbone(warnings)  # what is wrong with it is told first
@@ -294,11 +297,7 @@ def finish_run(
         calibration=judged.calibration_facts(),
         advice=settled.advice,
     )
-    columns = settled.columns
-    outcome = Outcome(
-        result, columns, dataset, fitted, judged.probabilities, report, splits, source
-    )
-    _write_run(writer, outcome)
+    _write_run(writer, result, settled, dataset, fitted, judged.probabilities, report, splits)
     return result
 
 
@@ -363,8 +362,9 @@ def _begun(place: _Place, settings: AdaptSettings) -> dict[str, Any]:
     given = asdict(settings)
     if settings.weights and Path(settings.weights).expanduser().is_file():
         given["weights"] = str(Path(settings.weights).expanduser().resolve())
-    if settings.teacher:
-        given["teacher"] = str(Path(settings.teacher).expanduser().resolve())
+    for name in ("teacher", "relabel"):
+        if given[name]:
+            given[name] = str(Path(given[name]).expanduser().resolve())
     return {
         "data": absolute(place.data),
         "store": None if place.store is None else str(Path(place.store).expanduser().resolve()),
@@ -406,8 +406,10 @@ def _settings_facts(
 ) -> dict[str, Any]:
     """All that the outcome follows from; two runs with equal facts are the same run."""
     teacher = None if settings.teacher is None else Run(settings.teacher).key
+    relabel = settings.relabel and sha256_of(Path(settings.relabel).expanduser()).hex()
     return asdict(settings) | {
         "teacher": teacher,
+        "relabel": relabel,
         "data": printable(absolute(data)),
         "backbone": source.backbone.preset.name,
         "weights": source.backbone.weights.hash,
@@ -435,29 +437,40 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
 
 
-def _write_run(writer: RunWriter, outcome: Outcome) -> None:
+def _write_run(
+    writer: RunWriter,
+    result: RunResult,
+    settled: Settled,
+    dataset: Dataset,
+    fitted: FittedClassifier,
+    probabilities: np.ndarray,
+    report: CheckReport,
+    splits: SplitReport,
+) -> None:
     """Every file of the run; the last one says that it is whole."""
-    dataset, backbone = outcome.dataset, outcome.source.backbone
-    shown = outcome.fitted.features_from(outcome.source)
+    source = settled.source
+    backbone = source.backbone
+    shown = fitted.features_from(source)
     height, width = shown.canvas_size
-    held_out = outcome.fitted.held_out
+    held_out = fitted.held_out
     told = None if held_out is None else (held_out.examples, softmax(held_out.scores))
-    writer.write_images(dataset, outcome.probabilities, told)
-    writer.write_model(outcome.fitted.build_model(outcome.source))
-    writer.write_history(outcome.fitted.history)
+    writer.write_images(dataset, probabilities, told)
+    model = fitted.build_model(source)
+    writer.write_model(model)
+    writer.write_history(fitted.history)
     writer.update(
-        outcome.result.as_json()
+        result.as_json()
         | {
             "classes": len(dataset.labels),
-            "majority": outcome.result.evaluation.majority,
+            "majority": result.evaluation.majority,
             "canvas": {"height": height, "width": width, "views": shown.views.count},
             "features": {str(part): asdict(feature_space(shown, part)) for part in backbone.parts},
             "weights": {"source": backbone.weights.source, "sha256": backbone.weights.hash},
-            "check": asdict(outcome.check),
-            "splits": asdict(outcome.splits),
+            "check": asdict(report),
+            "splits": asdict(splits),
             "versions": versions(),
         }
     )
-    writer.write_report(render_report(report_content(outcome)))
+    finish_report(Run(writer.folder, unfinished=True), model)
     writer.finish()
     Checkpoints.of_run(writer.folder).remove()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tltool._keras import import_keras
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tltool.backbones.backbone import Backbone
 
-__all__ = ["activations", "in_bfloat16", "pooled_features", "twin"]
+__all__ = ["activations", "in_bfloat16", "pooled_features", "retraced", "twin"]
 
 
 def twin(backbone: Backbone, precision: str = "float32") -> keras.Model:
@@ -65,3 +65,30 @@ def pooled_features(network: keras.Model, parts: Sequence[TapPart]) -> Any:
         for part in parts
     ]
     return pooled[0] if len(pooled) == 1 else keras.layers.Concatenate(name="taps")(pooled)
+
+
+def retraced(model: Any, inputs: Any, call: Callable[..., Any]) -> Any:
+    """What a functional model gives for other inputs, operation by operation.
+
+    Args:
+        model: with one input and one output; models inside it are gone through, too.
+        inputs: a Keras tensor.
+        call: does an operation: it is given that, and what it is applied to.
+    """
+    keras = import_keras()
+    last, given = model.output._keras_history.operation, []
+
+    def step(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(operation, keras.Model):
+            found = retraced(operation, args[0], call)
+        else:
+            found = call(operation, *args, **kwargs)
+        if operation is last:
+            given.append(found)
+        return found
+
+    # The model that this returns is not used: Keras has no other way through a graph for all.
+    keras.models.clone_model(
+        model, input_tensors=inputs, clone_function=lambda layer: layer, call_function=step
+    )
+    return given[-1]

@@ -18,7 +18,14 @@ from tltool._presets import Views
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["RANDOM_VERSION", "fixed_view", "random_view", "random_views", "views_model"]
+__all__ = [
+    "RANDOM_VERSION",
+    "fixed_view",
+    "random_view",
+    "random_views",
+    "view_boxes",
+    "views_model",
+]
 
 # Part of the key of stored features: raise it when any pixel of any random view may change.
 RANDOM_VERSION = 1
@@ -101,6 +108,24 @@ def _mirrored(pictures: Any, width: int) -> Any:
     order = (np.arange(width)[::-1, None] * 3 + np.arange(3)).ravel()
     rows = ops.reshape(pictures, (-1, pictures.shape[1], width * 3))
     return ops.reshape(ops.take(rows, order, axis=2), (-1, pictures.shape[1], width, 3))
+
+
+def view_boxes(views: Views, input_size: tuple[int, int]) -> list[tuple[int, int, int, int, bool]]:
+    """Where each view that `views_model` cuts out lies on its canvas.
+
+    Returns:
+        Top, left, bottom and right in pixels of `views.canvas_size(input_size)`, and whether that
+        is a place on the canvas with left and right exchanged.
+    """
+    height, width = views.canvas_size(input_size)
+    canvas = np.moveaxis(np.indices((height, width)), 0, -1)[None]
+    whole = [(0, 0, height, width)] if views.whole else []
+    crops = [
+        (*(int(n) for n in crop[0, 0, 0]), *(int(n) + 1 for n in crop[0, -1, -1]))
+        for crop in _crops(canvas, views, (height, width), input_size)
+    ]
+    upright = [(*box, False) for box in whole + crops]
+    return upright + [(*box[:4], True) for box in upright] * views.mirrored
 
 
 def fixed_view(

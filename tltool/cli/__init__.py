@@ -7,10 +7,19 @@ from tltool.cli import making
 from tltool.cli import using
 
 # isort: split
+from tltool.cli import explaining
+
+# isort: split
+from tltool.cli import looking
+
+# isort: split
+from tltool.cli import mapping
+
+# isort: split
 from tltool.cli import keeping
 from tltool.cli.apps import app
 
-__all__ = ["app", "keeping", "main", "making", "using"]
+__all__ = ["app", "explaining", "keeping", "looking", "main", "making", "mapping", "using"]
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from tltool.cli.options import (
     Data,
     Debug,
     EngineOption,
+    Force,
     ImageColumn,
     InputSize,
     Json,
@@ -23,6 +24,7 @@ from tltool.cli.options import (
     Precision,
     Quiet,
     Recipe,
+    Relabel,
     SplitColumn,
     StoreOption,
     Tap,
@@ -206,6 +208,7 @@ def adapt(
     precision: Precision = "float32",
     store: StoreOption = None,
     bad_images: BadImagesOption = "skip",
+    relabel: Relabel = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
     split_column: SplitColumn = None,
@@ -262,6 +265,7 @@ def adapt(
         engine=engine,
         precision=precision,
         bad_images=bad_images,
+        relabel=relabel,
         image_column=image_column,
         label_column=label_column,
         split_column=split_column,
@@ -424,10 +428,27 @@ def check(
     data: Data,
     backbone: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Check this network on the images, too."),
+        typer.Option(
+            metavar="NAME",
+            help="Check this network on the images, too; with --labels, the one whose features "
+            "tell.",
+        ),
     ] = None,
     weights: Weights = None,
     input_size: InputSize = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Find labels that are probably wrong.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --labels: the page, and beside it a CSV file for corrections; default: "
+            "labels-NAME.html.",
+        ),
+    ] = None,
+    force: Force = False,
+    relabel: Relabel = None,
     store: StoreOption = None,
     bad_images: BadImagesOption = "skip",
     image_column: ImageColumn = None,
@@ -440,12 +461,43 @@ def check(
     """Find what is wrong with a data set.
 
     Unreadable files, identical and nearly identical ones, contradicting labels, classes that are
-    too small; with --backbone, untrained weights, wrong scales and swapped colours.
+    too small; with --backbone, untrained weights, wrong scales and swapped colours; with --labels,
+    labels that are probably wrong, for correction.
     """
     from dataclasses import asdict
 
-    from tltool.display import print_check, print_json
+    from tltool._validation import TltoolError
+    from tltool.display import print_check, print_json, print_label_check
     from tltool.workflow import check as check_data
+
+    columns = {
+        "image_column": image_column,
+        "label_column": label_column,
+        "split_column": split_column,
+    }
+    if labels:
+        from tltool.label_checking import check_labels
+
+        found = check_labels(
+            data,
+            out=out,
+            force=force,
+            store=store,
+            backbone=backbone,
+            weights=weights,
+            input_size=input_size,
+            bad_images=bad_images,
+            relabel=relabel,
+            **columns,
+        )
+        if json:
+            print_json(found.as_json())
+        elif not quiet:
+            print_label_check(found)
+        return
+    for option, given in (("--out", out), ("--force", force), ("--relabel", relabel)):
+        if given:
+            raise TltoolError(f"{option} is for --labels; give that too, or leave it out.")
 
     report = check_data(
         data,
@@ -454,9 +506,7 @@ def check(
         input_size=input_size,
         store=store,
         bad_images=bad_images,
-        image_column=image_column,
-        label_column=label_column,
-        split_column=split_column,
+        **columns,
     )
     if json:
         print_json(asdict(report))
@@ -507,6 +557,7 @@ def advise(
     precision: Precision = "float32",
     store: StoreOption = None,
     bad_images: BadImagesOption = "skip",
+    relabel: Relabel = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
     split_column: SplitColumn = None,
@@ -540,6 +591,7 @@ def advise(
         engine=engine,
         precision=precision,
         bad_images=bad_images,
+        relabel=relabel,
         image_column=image_column,
         label_column=label_column,
         split_column=split_column,

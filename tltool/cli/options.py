@@ -12,6 +12,7 @@ __all__ = [
     "Data",
     "Debug",
     "EngineOption",
+    "Force",
     "ImageColumn",
     "InputSize",
     "Json",
@@ -19,6 +20,7 @@ __all__ = [
     "Precision",
     "Quiet",
     "Recipe",
+    "Relabel",
     "RunFolder",
     "SplitColumn",
     "StoreOption",
@@ -110,6 +112,11 @@ Recipe = Annotated[
         "others; options beside it win.",
     ),
 ]
+Relabel = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="CSV file of corrected labels, as check --labels writes it."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No table, no progress bars.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and what is going on.")]

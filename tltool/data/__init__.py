@@ -1,6 +1,7 @@
 """Where images come from: readers, checks, splits, decoding."""
 
 from tltool.data.checks import CheckReport, check_listing, readable_images
+from tltool.data.corrections import LEFT_OUT, read_corrections
 from tltool.data.dataset import Dataset, Example
 from tltool.data.decoding import (
     CANVAS_VERSION,
@@ -17,6 +18,7 @@ from tltool.data.splits import SplitReport, check_shares, split_dataset
 
 __all__ = [
     "CANVAS_VERSION",
+    "LEFT_OUT",
     "SCALED_DECODING_MARGIN",
     "BadFile",
     "CheckReport",
@@ -34,6 +36,7 @@ __all__ = [
     "check_shares",
     "image_files",
     "kinds_in_words",
+    "read_corrections",
     "read_image",
     "read_listing",
     "readable_images",

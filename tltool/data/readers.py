@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tltool._files import printable
 from tltool._validation import TltoolError, nearest
+from tltool.data.corrections import read_corrections, relabelled
 from tltool.data.folder import Found, list_class_folders, walk
 from tltool.data.listing import IMAGE_SUFFIXES, BadFile, Listing
 from tltool.data.table import list_table
@@ -47,17 +48,25 @@ class TableColumns:
         return cls(**{name.removesuffix("_column"): value for name, value in given.items()})
 
 
-def read_listing(data: str | Path, columns: TableColumns | None = None) -> Listing:
+def read_listing(
+    data: str | Path, columns: TableColumns | None = None, relabel: str | Path | None = None
+) -> Listing:
     """List the images of a folder, a CSV or TSV file, or a TensorFlow data set.
 
     Args:
         data: a folder of class folders; one of `train/`, `val/`, `test/` of class folders; a
             `.csv` or `.tsv` file; or `tfds:NAME[:VERSION]`.
         columns: for a table.
+        relabel: a CSV file of corrected labels; None for none.
 
     Raises:
         TltoolError: it is none of these; the sentence says what was expected.
     """
+    listing = _read_any(data, columns)
+    return listing if relabel is None else relabelled(listing, read_corrections(relabel))
+
+
+def _read_any(data: str | Path, columns: TableColumns | None) -> Listing:
     text = str(data)
     if text.startswith("tfds:"):
         from tltool.data.tfds import list_tfds

@@ -29,9 +29,10 @@ from tltool.evaluation import Judged, judge, majority_class
 from tltool.features import FeatureStore, choose_engine
 from tltool.linear.linear_head import softmax
 from tltool.predictor import Predictor, on_images
-from tltool.report import ReportTable, findings_in_words, render_report, run_page
+from tltool.report import ReportTable, findings_in_words
+from tltool.reporting import finish_report
 from tltool.results import RunResult
-from tltool.runs import RunWriter, Said, free_folder
+from tltool.runs import Run, RunWriter, Said, free_folder
 from tltool.workflow import versions
 
 if TYPE_CHECKING:
@@ -148,20 +149,13 @@ def combine_runs(
             "check": asdict(check),
             "splits": asdict(splits),
             "versions": versions(),
+            "tables": [
+                asdict(table)
+                for table in (*weighed.tables(facts_of_members), _comparison_table(comparison))
+            ],
         }
     )
-    page = run_page(
-        result,
-        dataset,
-        check,
-        splits,
-        judged.probabilities,
-        name=result.backbone,
-        columns=members.runs[0].columns,
-        settings=[("Engine", f"{choose_engine(settings.engine)}, {members.precision}")],
-        tables=[*weighed.tables(facts_of_members), _comparison_table(comparison)],
-    )
-    writer.write_report(render_report(page))
+    finish_report(Run(writer.folder, unfinished=True), model)
     writer.finish()
     return ensemble
 

@@ -17,16 +17,16 @@ from tltool._files import printable
 from tltool._presets import backbone_preset, views_for
 from tltool._validation import TltoolError, check_int, check_option
 from tltool.backbones.layers import layer_table
-from tltool.data import check_listing, read_listing, split_dataset
+from tltool.data import check_listing, split_dataset
 from tltool.ensembles.combined_run import combine_runs
 from tltool.ensembles.members import CombinedSettings
-from tltool.ensembles.networks import save_network
 from tltool.ensembles.processes import Task, gpus, peak_memory, places_for, run_tasks
 from tltool.ensembles.results import EnsembleResult, Growth
 from tltool.features import FeatureStore
 from tltool.runs import Run, RunWriter, free_folder
 from tltool.settings import AdaptSettings, takes
 from tltool.strategies import STRATEGIES, FeatureEnsemble, FineTune, FromScratch, OffTheShelf
+from tltool.trained_networks import save_network
 from tltool.workflow import absolute
 
 __all__ = ["GrownSettings", "Planned", "grow", "is_finished"]
@@ -177,7 +177,7 @@ def grow(
             raise TltoolError(
                 f"--views {grown.views} draws views at random, which is for training; take others."
             )
-    read_listing(data, plan[0].settings.columns)
+    plan[0].settings.listing(data)
     if gpus():  # or the first process takes all of a GPU's memory
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     writer = RunWriter(out, facts, force=force)
@@ -283,9 +283,7 @@ def _extract(data: str | Path, members: Sequence[AdaptSettings], store: str | Pa
     """Features that members will read."""
     with FeatureStore(store) as kept:
         first = members[0]
-        dataset, _ = check_listing(
-            read_listing(data, first.columns), bad_images=first.bad_images, cache=kept
-        )
+        dataset, _ = check_listing(first.listing(data), bad_images=first.bad_images, cache=kept)
         dataset, _ = split_dataset(
             dataset, seed=first.seed_of_splits, test=first.test, val=first.val
         )

@@ -154,7 +154,7 @@ class Members:
     def dataset(self, cache: FeatureStore) -> tuple[Dataset, CheckReport, SplitReport]:
         """The images; those that all members tested are test images, and so on."""
         try:
-            listing = read_listing(self._data, self.runs[0].columns)
+            listing = read_listing(self._data, self.runs[0].columns, self.runs[0].relabel)
         except TltoolError as error:
             if self.settings.data:
                 raise

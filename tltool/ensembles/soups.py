@@ -17,7 +17,6 @@ from tltool._validation import TltoolError
 from tltool.backbones import Backbone
 from tltool.comparing import named
 from tltool.data import CheckReport, Dataset, Example, SplitReport, canvas
-from tltool.ensembles.networks import backbone_of, trained_arrays
 from tltool.features import FeatureSource, FeatureStore, checked_bytes
 from tltool.linear.calibration import calibrated_losses, choose_calibration
 from tltool.runs import Run, RunWriter
@@ -25,6 +24,7 @@ from tltool.strategies import OffTheShelf
 from tltool.strategies.folds import stratified_folds
 from tltool.strategies.off_the_shelf import scores_held_out
 from tltool.strategies.tuning import TunedFit
+from tltool.trained_networks import backbone_of, trained_arrays
 from tltool.workflow import Settled, finish_run
 
 __all__ = ["SOUPS", "can_be_averaged", "held_out_of_all", "make_soup"]

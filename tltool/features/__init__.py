@@ -10,7 +10,13 @@ from tltool.features.extraction import (
     feature_space,
 )
 from tltool.features.pictures import DrawnPictures, StoredActivations
-from tltool.features.store import FeatureStore, Space, StoreInfo, shared_store
+from tltool.features.store import (
+    FeatureStore,
+    Space,
+    StoreInfo,
+    default_store_folder,
+    shared_store,
+)
 
 __all__ = [
     "ENGINES",
@@ -27,6 +33,7 @@ __all__ = [
     "canvas_batches",
     "checked_bytes",
     "choose_engine",
+    "default_store_folder",
     "feature_space",
     "make_engine",
     "shared_store",

@@ -349,6 +349,8 @@ def _side_by_side(
     fit: Callable[..., None], jobs: Sequence[tuple[Any, ...]], advance: Callable[[int], None]
 ) -> None:
     """Fits at the same time, the cores shared out among them."""
+    import scipy.linalg  # noqa: F401 - threads of libraries that are loaded alone can be limited
+
     n_cores = cores()
     pool = ThreadPoolExecutor(n_cores, thread_name_prefix="fit")
     try:

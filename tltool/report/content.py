@@ -1,24 +1,31 @@
-"""A run and its data -> what the report shows, and what is said of the data in words."""
+"""A run folder -> what its report shows."""
 
 from __future__ import annotations
 
+import csv
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from tltool._files import counted
-from tltool.data import CheckReport, Dataset, SplitReport, TableColumns, kinds_in_words
-from tltool.features import FeatureSource
-from tltool.report.confidence import confidence_charts
-from tltool.report.html import Mistake, ReportContent, ReportTable
-from tltool.results import TRIED, RunResult, tried_in_words
-from tltool.strategies import FittedClassifier
+from tltool._presets import backbone_names, backbone_preset
+from tltool._validation import TltoolError
+from tltool.data import kinds_in_words
+from tltool.label_errors import suspected_labels
+from tltool.metrics import METRIC_NAMES, Interval
+from tltool.report.card import CardSection
+from tltool.report.predictions import Tested
+from tltool.results import TRIED, tried_in_words
+from tltool.run_features import RunImages
+from tltool.runs import Run
+from tltool.settings import AdaptSettings
 
-__all__ = ["PACKAGES", "Outcome", "findings_in_words", "report_content", "run_page"]
+__all__ = ["PACKAGES", "DoubtedImage", "ReportTable", "RunContent"]
 
 # Those whose version may change a figure.
 PACKAGES = ("tltool", "keras", "tensorflow", "numpy", "openvino", "pillow", "simplejpeg")
@@ -33,157 +40,299 @@ _OF_TRIED = (
 )
 
 
-def findings_in_words(report: CheckReport, splits: SplitReport) -> list[str]:
-    """What the checks left out or moved, a sentence each."""
-    notes = list(report.notes)
-    if report.ignored:
-        notes.append(f"Files that are no images were left out: {kinds_in_words(report.ignored)}.")
-    for what, groups in (
-        ("Identical files with different labels, none of them used", report.contradictions),
-        ("Identical files, kept together", report.duplicates),
-        ("Near-duplicates, kept together where no split was given", report.near_duplicates),
-    ):
-        if groups:
-            more = " ..." if len(groups[0]) > 3 else ""
-            first = " = ".join(groups[0][:3]) + more
-            notes.append(f"{what}: {counted(len(groups), 'group')}, the first is {first}.")
-    if report.leaks:
-        copies = counted(len(report.leaks), "exact copy", "exact copies")
-        notes.append(f"{copies} of test or validation images left out of the earlier splits.")
-    if splits.moved:
-        notes.append(f"Classes given an image in a split they had none in: {_few(splits.moved)}.")
-    return notes
+@dataclass(frozen=True)
+class ReportTable:
+    """A table of its own.
 
+    Args:
+        anchor: a name for links to it.
+        title: above it.
+        note: what is to be known of it; plain text.
+        headings: of its columns.
+        rows: texts.
+        figures: how many of the last columns hold figures.
+    """
 
-def _few(items: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + more
+    anchor: str
+    title: str
+    note: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    figures: int = 0
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Everything about an adaptation that its run folder tells.
+class DoubtedImage:
+    """An image whose label is doubted.
 
     Args:
-        result: what the caller gets.
-        columns: of a table of images.
-        dataset: with its splits.
-        fitted: the classifier.
-        probabilities: of the test images, `(n_test, k)`, float32.
-        check: data findings.
-        splits: how the splits came about.
-        source: where the features came from.
+        file: its name.
+        path: where it is; None where that is not known.
+        split: of the run.
+        given: its label.
+        suggested: the class that it seems to be of.
+        probability: of that.
     """
 
-    result: RunResult
-    columns: TableColumns
-    dataset: Dataset
-    fitted: FittedClassifier
-    probabilities: np.ndarray
-    check: CheckReport
-    splits: SplitReport
-    source: FeatureSource
+    file: str
+    path: Path | None
+    split: str
+    given: str
+    suggested: str
+    probability: float
 
 
-def report_content(outcome: Outcome) -> ReportContent:
-    """What the report of a run shows."""
-    result, source = outcome.result, outcome.source
-    preset, weights = source.backbone.preset, source.backbone.weights
-    origin = preset.weights
-    choices = outcome.fitted.choices
-    tried = tried_in_words(choices)
-    page = run_page(
-        result,
-        outcome.dataset,
-        outcome.check,
-        outcome.splits,
-        outcome.probabilities,
-        name=preset.title,
-        columns=outcome.columns,
-        settings=[
-            ("Backbone", f"{preset.title}, {preset.parameters:,} parameters in all"),
-            ("Features", ", ".join(str(part) for part in source.backbone.parts)),
-            ("Input", "{}x{} pixels".format(*source.backbone.input_size)),
-            ("Views", f"{source.views.name}: {source.views.title}"),
-            ("Weights", weights.source),
-            *([("Weights from", f"{origin.source}; {origin.licence}")] * weights.published),
-            ("Weights SHA-256", weights.hash),
-            ("Source", preset.citation),
-            ("Engine", f"{source.engine}, {source.precision}"),
-        ],
-    )
-    return replace(
-        page,
-        tables=[ReportTable(*_OF_TRIED, TRIED, tried, figures=2)] if len(tried) > 1 else [],
-        history=outcome.fitted.history,
-        best_epoch=choices.get("best_epoch", 0),
-    )
-
-
-def run_page(
-    result: RunResult,
-    dataset: Dataset,
-    check: CheckReport,
-    splits: SplitReport,
-    probabilities: np.ndarray,
-    *,
-    name: str,
-    settings: Sequence[tuple[str, str]],
-    columns: TableColumns | None = None,
-    tables: Sequence[ReportTable] = (),
-) -> ReportContent:
-    """What the report of any run shows.
+class RunContent:
+    """All that a run folder tells, in the words of its report.
 
     Args:
-        result: what the caller gets.
-        dataset: with its splits.
-        check: data findings.
-        splits: how the splits came about.
-        probabilities: of the test images, `(n_test, k)`.
-        name: what was adapted, as a person would say it.
-        settings: pairs of name and value, beside those that every run has.
-        columns: of a table of images, if they are not the usual ones.
-        tables: what else there is to show.
+        run: finished.
     """
-    predicted = probabilities.argmax(axis=1)
-    mistakes = [
-        Mistake(e.path, e.name, e.label, dataset.labels[p], float(row[p]))
-        for e, p, row in zip(dataset.of("test"), predicted, probabilities, strict=True)
-        if dataset.labels[p] != e.label
-    ]
-    run = shlex.quote(str(result.run))
-    options = "".join(
-        f" --{name}-column {shlex.quote(value)}"
-        for name, value in asdict(columns or TableColumns()).items()
-        if value is not None
-    )
-    return ReportContent(
-        title=f"{Path(check.source).name or check.source}: {name}, {result.strategy}",
-        summary=[
-            ("Data", check.source),
-            ("Images", f"{check.n_images:,}"),
-            ("Classes", str(len(dataset.labels))),
-            ("Run", str(result.run)),
-        ],
-        warnings=result.warnings,
-        labels=dataset.labels,
-        evaluation=result.evaluation,
-        check=check,
-        splits=splits,
-        mistakes=mistakes,
-        settings=[
-            ("Strategy", result.strategy),
-            *result.described,
-            *settings,
-            ("Fitted on", f"{result.n_train:,} images, {result.n_val:,} of them validation images"),
-            *((f"Check of {f.check}", f"{f.level}: {f.text}") for f in result.findings),
-            *((f"Seconds to {name}", f"{s:.1f}") for name, s in result.seconds.items()),
-            *((name, version(name)) for name in PACKAGES),
-        ],
-        confidence=confidence_charts(probabilities, dataset.targets(dataset.of("test"))),
-        tables=tables,
-        commands=[
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.facts = run.facts
+        for name in ("check", "splits", "metrics", "baselines"):
+            if name not in self.facts:
+                raise TltoolError(
+                    f"{run.folder} was made by an older tltool, which did not note its {name}; "
+                    "adapt again."
+                )
+
+    @cached_property
+    def images(self) -> RunImages:
+        """The images of the run."""
+        return RunImages.of(self.run)
+
+    @property
+    def source(self) -> str:
+        """The data as they were named."""
+        return str(self.facts["check"]["source"])
+
+    @property
+    def folder_of_data(self) -> Path:
+        """Where names of files start from."""
+        return self.images.folder
+
+    @property
+    def model_in_words(self) -> str:
+        """What was adapted, as a person would say it."""
+        name = str(self.facts["backbone"])
+        return backbone_preset(name).title if name in backbone_names() else name
+
+    @property
+    def title(self) -> str:
+        """Of the page."""
+        name = Path(self.source).name or self.source
+        return f"{name}: {self.model_in_words}, {self.facts['strategy']}"
+
+    @property
+    def metrics(self) -> list[tuple[str, str, Interval]]:
+        """Name, meaning and value of each figure."""
+        return [
+            (METRIC_NAMES[name].title, METRIC_NAMES[name].meaning, Interval(**value))
+            for name, value in self.facts["metrics"].items()
+        ]
+
+    @cached_property
+    def tested(self) -> Tested:
+        """What was said of the test images."""
+        said = self.run.tested()
+        place = {content: i for i, content in enumerate(self.images.hashes)}
+        rows = [place[bytes.fromhex(content)] for content in said.hashes]
+        return Tested(
+            [self.images.rows[i]["file"] for i in rows],
+            [self.images.paths[i] for i in rows],
+            said.targets,
+            said.probabilities,
+            self.run.labels,
+        )
+
+    @cached_property
+    def doubted(self) -> list[DoubtedImage]:
+        """Images whose labels are doubted, by what was said of them before they were fitted on."""
+        said = [one for one in (self.run.held_out(), self.run.tested()) if one is not None]
+        hashes = [content for one in said for content in one.hashes]
+        probabilities = np.concatenate([one.probabilities for one in said])
+        targets = np.concatenate([one.targets for one in said])
+        place = {content: i for i, content in enumerate(self.images.hashes)}
+        found = []
+        for suspect in suspected_labels(probabilities, targets):
+            i = place[bytes.fromhex(hashes[suspect.row])]
+            row = self.images.rows[i]
+            found.append(
+                DoubtedImage(
+                    row["file"],
+                    self.images.paths[i],
+                    row["split"],
+                    self.run.labels[suspect.given],
+                    self.run.labels[suspect.suggested],
+                    suspect.probability,
+                )
+            )
+        return found
+
+    @property
+    def history(self) -> list[dict[str, float | None]]:
+        """What came of each epoch of a training; empty where there was none."""
+        path = self.run.folder / "history.csv"
+        if not path.is_file():
+            return []
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [{k: float(v) if v else None for k, v in row.items()} for row in rows]
+
+    @property
+    def tables(self) -> list[ReportTable]:
+        """Tables of its own that the run brings."""
+        tried = tried_in_words(self.facts.get("choices", {}))
+        found = [ReportTable(*_OF_TRIED, TRIED, tried, figures=2)] if len(tried) > 1 else []
+        return found + [ReportTable(**one) for one in self.facts.get("tables", ())]
+
+    @property
+    def ignored(self) -> str:
+        """Files that are no images, in words."""
+        return kinds_in_words(self.facts["check"]["ignored"])
+
+    @property
+    def class_sizes(self) -> list[tuple[str, int]]:
+        """Images by class, the most frequent first."""
+        return sorted(self.facts["check"]["classes"].items(), key=lambda one: -one[1])
+
+    @property
+    def settings(self) -> list[tuple[str, str]]:
+        """How it was made: names and values."""
+        facts = self.facts
+        given, weights = facts["settings"], facts.get("weights") or {}
+        known = str(facts["backbone"]) in backbone_names()
+        preset = backbone_preset(str(facts["backbone"])) if known else None
+        rows = [("Strategy", str(facts["strategy"])), *map(tuple, facts.get("described", ()))]
+        if preset is not None:
+            rows.append(("Backbone", f"{preset.title}, {preset.parameters:,} parameters in all"))
+        if given.get("tap"):
+            rows.append(("Features", ", ".join(given["tap"])))
+        rows += [
+            ("Input", "{}x{} pixels".format(*facts["input_size"])),
+            ("Views", str(facts.get("views", "1"))),
+        ]
+        if weights:
+            rows += [("Weights", weights["source"]), ("Weights SHA-256", weights["sha256"])]
+        if preset is not None:
+            rows.append(("Source", preset.citation))
+        rows += [
+            ("Engine", f"{given.get('engine', 'auto')}, {given.get('precision', 'float32')}"),
+            (
+                "Fitted on",
+                f"{facts['n_train']:,} images, {facts['n_val']:,} of them validation images",
+            ),
+            ("Model", self.run.key.removeprefix("run-") + " (first digits of its SHA-256)"),
+            *((f"Check of {f['check']}", f"{f['level']}: {f['text']}") for f in facts["findings"]),
+            *((f"Seconds to {name}", f"{s:.1f}") for name, s in facts["seconds"].items()),
+        ]
+        made_with = facts.get("versions") or {name: version(name) for name in PACKAGES}
+        return [(str(name), str(value)) for name, value in [*rows, *made_with.items()]]
+
+    @property
+    def commands(self) -> list[str]:
+        """What to type to have it again, and to use it."""
+        run = shlex.quote(str(self.run.folder))
+        columns = "".join(
+            f" --{name}-column {shlex.quote(value)}"
+            for name, value in asdict(self.run.columns).items()
+            if value is not None
+        )
+        return [
+            self.reproduced_by,
+            f"tltool evaluate {run} {shlex.quote(self.source)} --split test{columns}",
             f"tltool predict {run} PHOTO.jpg",
-            f"tltool evaluate {run} {shlex.quote(check.source)} --split test{options}",
-        ],
-    )
+            f"tltool explain {run} PHOTO.jpg",
+        ]
+
+    @property
+    def reproduced_by(self) -> str:
+        """The command that makes the same run again."""
+        begun = self.facts.get("begun") or {}
+        if "combine" in begun:
+            return shlex.join(["tltool", "ensemble", *begun["combine"]["runs"]])
+        if "grow" in begun:
+            grown = begun["grow"]
+            words = ["tltool", "ensemble", grown["data"]]
+            words += ["--backbones", ",".join(grown["backbones"])]
+            words += ["--strategies", ",".join(grown["strategies"])]
+            return shlex.join([*words, "--members", str(grown["members"])])
+        given = begun.get("settings") or self.facts["settings"]
+        words = ["tltool", "adapt", begun.get("data") or self.source]
+        for field in fields(AdaptSettings):
+            value = given.get(field.name)
+            if value is None or value == field.default:
+                continue
+            option = f"--{field.name.replace('_', '-')}"
+            words += [option] if value is True else [option, str(value)]
+        return shlex.join(words)
+
+    @cached_property
+    def card(self) -> list[CardSection]:
+        """The model card, as far as its parts are known."""
+        facts, check = self.facts, self.facts["check"]
+        accuracy = Interval(**facts["metrics"]["accuracy"])
+        labels = self.run.labels
+        sizes = [n for _, n in self.class_sizes]
+        named = ", ".join(labels[:20]) + (
+            f" and {len(labels) - 20} more" if len(labels) > 20 else ""
+        )
+        weights = facts.get("weights") or {}
+        mistakes = counted(len(self.tested.mistakes), "mistake")
+        model = [
+            f"{self.model_in_words}, adapted by {facts['strategy']} with tltool {self._made_by}."
+        ]
+        if weights:
+            model.append(f"Weights it began with: SHA-256 {weights['sha256']}.")
+        if str(facts["backbone"]) in backbone_names():
+            origin = backbone_preset(str(facts["backbone"])).weights
+            if origin.licence:
+                model.append(f"Published weights of that network: {origin.licence}.")
+        data = [
+            f"{check['n_images']:,} images of {len(labels)} classes from {Path(self.source).name}: "
+            f"{named}.",
+            f"Images of a class: {min(sizes)} to {max(sizes)}.",
+            f"Fitted on {facts['n_train']:,}, {facts['n_val']:,} of them to validate; tested on "
+            f"{facts['n_test']:,} that no choice was made on.",
+        ]
+        if self.doubted:
+            data.append(f"{counted(len(self.doubted), 'label')} may be wrong.")
+        figures = [
+            f"{title}: {value.value:.3f} (95 % interval {value.low:.3f} to {value.high:.3f}; "
+            f"{meaning})."
+            for title, meaning, value in self.metrics
+        ]
+        always = facts["baselines"]["majority_class"]
+        figures.append(f"Always naming the most frequent class: {always:.3f}.")
+        limits = [
+            "It names one of these classes on any picture whatever; low probabilities are the only "
+            "sign that none of them is there (predict --min-confidence).",
+            "Figures hold for images like the test images; other cameras, places or times were not "
+            "tested.",
+            f"With {mistakes} among {facts['n_test']:,} test images, accuracy is open between "
+            f"{accuracy.low:.3f} and {accuracy.high:.3f}.",
+            *(str(warning) for warning in facts.get("warnings", ())),
+        ]
+        return [
+            CardSection("Model", tuple(model)),
+            CardSection(
+                "Intended use",
+                (
+                    f"To tell {len(labels)} classes of images apart that look like those it was "
+                    "adapted to. Any other use, decisions about people among them, was not looked "
+                    "at.",
+                ),
+            ),
+            CardSection("Data", tuple(data)),
+            CardSection("Figures", tuple(figures)),
+            CardSection("Limits", tuple(limits)),
+            CardSection("Made by", (self.reproduced_by,)),
+        ]
+
+    @property
+    def _made_by(self) -> str:
+        made: Mapping[str, str] = self.facts.get("versions") or {}
+        return made.get("tltool", version("tltool"))

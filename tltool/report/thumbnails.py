@@ -29,10 +29,10 @@ def thumbnail(path: Path) -> Image.Image | None:
     return image
 
 
-def data_address(image: Image.Image | None) -> str:
-    """A picture as the address that a page shows it by; empty for none."""
+def data_address(image: Image.Image | None, *, quality: int = 80) -> str:
+    """A picture as the address that a page shows it by, a JPEG; empty for none."""
     if image is None:
         return ""
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
+    image.save(buffer, "JPEG", quality=quality)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

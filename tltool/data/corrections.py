@@ -1,0 +1,90 @@
+"""Labels that somebody corrected, in a CSV file beside the data."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from tltool._validation import TltoolError, nearest, storage_error
+from tltool.data.listing import Listing
+
+__all__ = ["LEFT_OUT", "read_corrections", "relabelled"]
+
+FILE, CORRECTION = "file", "correction"
+
+LEFT_OUT = "!leave out"
+"""In place of a class: the image is not used at all."""
+
+
+def read_corrections(path: str | Path) -> dict[str, str]:
+    """Files and the classes that they are of, from a CSV file with the columns file and correction.
+
+    Rows without a correction say nothing.
+
+    Raises:
+        TltoolError: it cannot be read, lacks a column, or names a file twice with two classes.
+    """
+    path = Path(path).expanduser()
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            rows = list(reader)
+    except OSError as error:
+        raise storage_error("read", path, error, "expected a CSV file of corrections") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TltoolError(
+            f"--relabel {path} is no CSV file in UTF-8 ({error}); write it with tltool check DATA "
+            "--labels."
+        ) from error
+    for name in (FILE, CORRECTION):
+        if name not in columns:
+            raise TltoolError(
+                f"--relabel {path} has no column {name!r}, only {', '.join(columns) or 'none'}; "
+                "expected the columns file and correction, as tltool check DATA --labels writes "
+                "them."
+            )
+    found: dict[str, str] = {}
+    for row in rows:
+        name, correction = row[FILE] or "", (row[CORRECTION] or "").strip()
+        if not correction:
+            continue
+        if found.setdefault(name, correction) != correction:
+            raise TltoolError(
+                f"--relabel {path} corrects {name} twice, to {found[name]!r} and {correction!r}; "
+                "keep one of them."
+            )
+    return found
+
+
+def relabelled(listing: Listing, corrections: Mapping[str, str]) -> Listing:
+    """A listing with corrected labels.
+
+    Args:
+        listing: from a reader.
+        corrections: by printable name of the file: its class, or `LEFT_OUT`.
+
+    Raises:
+        TltoolError: a file that is not there, or a class that no other image is of.
+    """
+    known = {entry.name for entry in listing.entries}
+    labels = {entry.label for entry in listing.entries}
+    for name, label in corrections.items():
+        if name not in known:
+            raise TltoolError(
+                f"--relabel corrects {name!r}, which is not in {listing.source}: "
+                f"{nearest(name, known)}"
+            )
+        if label not in labels and label != LEFT_OUT:
+            raise TltoolError(
+                f"--relabel corrects {name} to {label!r}, which is no class of {listing.source}: "
+                f"{nearest(label, labels)}"
+            )
+    entries = tuple(
+        replace(entry, label=corrections.get(entry.name, entry.label))
+        for entry in listing.entries
+        if corrections.get(entry.name) != LEFT_OUT
+    )
+    return replace(listing, entries=entries)

@@ -1,0 +1,163 @@
+"""Labels of a data set that are probably wrong, found by a classifier that was not shown them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tltool._files import printable, write_atomically
+from tltool._validation import TltoolError, storage_error
+from tltool.data import check_listing
+from tltool.features import FeatureStore
+from tltool.label_errors import suspected_labels
+from tltool.linear.linear_head import softmax
+from tltool.report import DoubtedImage, check_page_name, render_doubted
+from tltool.settings import AdaptSettings
+from tltool.strategies import OffTheShelf
+
+__all__ = ["LabelCheck", "check_labels"]
+
+# Every image is held out once; the strength that calibrates and chooses least.
+_CLASSIFIER = "lda"
+
+_OF_LABELS = (
+    "backbone",
+    "weights",
+    "tap",
+    "input_size",
+    "views",
+    "seed",
+    "engine",
+    "precision",
+    "bad_images",
+    "relabel",
+    "image_column",
+    "label_column",
+    "split_column",
+)
+
+
+@dataclass(frozen=True)
+class LabelCheck:
+    """What `check_labels` found.
+
+    Args:
+        source: the data as they were named.
+        backbone: whose features told.
+        images: that were looked at.
+        accuracy: share of them whose label the cross-validated classifier gives, too.
+        doubted: images whose labels are doubted, the most doubtful first.
+        page: that shows them.
+        corrections: the CSV file for corrections.
+    """
+
+    source: str
+    backbone: str
+    images: int
+    accuracy: float
+    doubted: tuple[DoubtedImage, ...]
+    page: Path
+    corrections: Path
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        rows = [{k: v for k, v in asdict(one).items() if k != "path"} for one in self.doubted]
+        return asdict(self) | {
+            "doubted": rows,
+            "page": printable(str(self.page)),
+            "corrections": printable(str(self.corrections)),
+        }
+
+
+def check_labels(
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    force: bool = False,
+    store: str | Path | None = None,
+    **settings: Any,
+) -> LabelCheck:
+    """Find images that are confidently of another class than the one they are labelled with.
+
+    A linear classifier on a backbone's features is cross-validated over all images, test images
+    included: each is judged by a fit without it.
+
+    Args:
+        data: images, as for `adapt`.
+        out: the page; None for `labels-NAME.html`. A CSV file of the same name is written beside
+            it: in its column `correction` one writes a class, or `!leave out`, and
+            `adapt --relabel FILE` takes that. The page writes such files, too.
+        force: replace both.
+        store: folder of the feature store; None for the user's.
+        **settings: `backbone`, `weights`, `tap`, `input_size`, `views`, `seed`, `engine`,
+            `precision`, `bad_images`, `relabel` and a table's columns, as in `AdaptSettings`.
+
+    Raises:
+        TltoolError: in one sentence, what is wrong and what to do.
+
+    Source: Northcutt, Jiang, Chuang, "Confident Learning", 2021.
+
+    Example:
+        >>> tltool.check_labels("photos").doubted[0].suggested
+        'tulip'
+    """
+    chosen = AdaptSettings.checked("check_labels", settings, _OF_LABELS)
+    name = str(data).removeprefix("tfds:").replace(":", "-").rstrip("/")
+    page = Path(out).expanduser() if out else Path(f"labels-{Path(name).resolve().stem}.html")
+    check_page_name(page, force=force)
+    table = page.with_suffix(".csv")
+    if table.exists() and not force:
+        raise TltoolError(
+            f"{table} exists; name another place with --out, or add --force to replace it."
+        )
+    listing = chosen.listing(data)
+    with FeatureStore(store) as kept:
+        checked, _ = check_listing(listing, bad_images=chosen.bad_images, cache=kept)
+        examples = tuple(replace(e, split="train") for e in checked.examples)
+        dataset = replace(checked, examples=examples)
+        source = chosen.make_source(kept)
+        strategy = OffTheShelf(_CLASSIFIER)
+        strategy.extract(source, dataset)
+        held = strategy.fit(source, dataset, seed=chosen.seed).held_out
+        kept.trim()
+    if held is None or not held.examples:
+        raise TltoolError(
+            f"{dataset.source} has a single image of each class, so no label can be told from the "
+            "others; add images."
+        )
+    probabilities = softmax(held.scores)
+    targets = dataset.targets(held.examples)
+    splits = {e.name: e.split for e in checked.examples}
+    doubted = tuple(
+        DoubtedImage(
+            held.examples[one.row].name,
+            held.examples[one.row].path,
+            splits[held.examples[one.row].name],
+            dataset.labels[one.given],
+            dataset.labels[one.suggested],
+            one.probability,
+        )
+        for one in suspected_labels(probabilities, targets)
+    )
+    right = float((probabilities.argmax(axis=1) == targets).mean())
+    found = LabelCheck(
+        dataset.source, source.backbone.preset.name, len(targets), right, doubted, page, table
+    )
+    try:
+        write_atomically(table, _table(doubted))
+        write_atomically(page, render_doubted(found.source, doubted, dataset.labels, len(targets)))
+    except OSError as error:
+        raise storage_error("write", page, error, "name another place with --out") from error
+    return found
+
+
+def _table(doubted: Sequence[DoubtedImage]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("file", "label", "suggested", "probability", "correction"))
+    writer.writerows((d.file, d.given, d.suggested, f"{d.probability:.4f}", "") for d in doubted)
+    return text.getvalue()

@@ -1,0 +1,31 @@
+"use strict";
+(() => {
+  const { labels, leftOut, name, rows } = JSON.parse(document.getElementById("data").textContent);
+  const save = document.getElementById("save"), count = document.getElementById("count");
+  const chosen = new Array(rows.length).fill("");
+  const option = (value, text) => {
+    const made = document.createElement("option");
+    made.value = value;
+    made.textContent = text;
+    return made;
+  };
+  const quoted = (text) => /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  for (const select of document.querySelectorAll("select[data-row]")) {
+    const row = Number(select.dataset.row), [, given, suggested] = rows[row];
+    select.append(option("", `${given}: right as it is`), option(suggested, suggested), option(leftOut, "leave the image out"));
+    for (const label of labels) if (label !== given && label !== suggested) select.append(option(label, label));
+    select.addEventListener("change", () => {
+      chosen[row] = select.value;
+      const n = chosen.filter(Boolean).length;
+      count.textContent = n ? `${n} corrected` : "none yet";
+    });
+  }
+  if (save) save.addEventListener("click", () => {
+    const lines = ["file,label,suggested,correction"];
+    rows.forEach((row, i) => lines.push([...row, chosen[i]].map(quoted).join(",")));
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
+    link.download = name;
+    link.click();
+  });
+})();
