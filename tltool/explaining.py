@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from tltool._files import atomic_path, printable, write_atomically
+from tltool._files import atomic_path, counted, printable, write_atomically
 from tltool._progress import progress
 from tltool._validation import TltoolError, check_int, check_option, nearest, storage_error
 from tltool.data import BadFile, UnreadableImageError, canvas, image_files
@@ -22,11 +22,12 @@ from tltool.saliency import (
     Fidelity,
     SplitNetwork,
     batch_of,
-    class_activation_maps,
     default_patch,
     fidelity,
     grad_cam,
+    kernel_layers,
     occlusion_map,
+    shares_of_score,
     shuffled,
 )
 
@@ -41,6 +42,9 @@ MAPS = ("occlusion", "grad-cam", "class-activation")
 """Kinds of maps, from the one that asks the least of a network."""
 
 _TOP = 3
+
+# Bytes of an image's name in those of its overlays; disks take 255 of the whole.
+_LONGEST_STEM = 200
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,7 @@ def explain(
             except UnreadableImageError as error:
                 bad.append(BadFile(name, str(error)))
                 _log.warning("%s: %s", name, error)
+                advance(1)
                 continue
             checked = len(images) < checks
             _make(folder)
@@ -194,7 +199,7 @@ def explain(
             advance(1)
     if not images:
         raise TltoolError(
-            f"None of the {len(files) + len(bad)} files is an image that can be read; the first, "
+            f"There is no image that can be read among {counted(len(bad), 'file')}; the first, "
             f"{bad[0].file}, {bad[0].reason}."
         )
     found_checks = tuple(_mean_check(kind, runs) for kind, runs in tried.items())
@@ -216,11 +221,9 @@ def explain(
 def _kinds(maps: str | Sequence[str]) -> tuple[str, ...] | None:
     """The kinds that were named; None for all that there are."""
     names = [name.strip() for name in (maps.split(",") if isinstance(maps, str) else maps)]
-    if names == ["auto"]:
-        return None
     for name in names:
         check_option("--maps", name, ("auto", *MAPS))
-    return tuple(dict.fromkeys(names))
+    return None if "auto" in names else tuple(dict.fromkeys(names))
 
 
 def _refuse_existing(folder: Path, *, force: bool) -> None:
@@ -238,13 +241,14 @@ def _make(folder: Path) -> None:
 
 
 def _stem(file: Path, taken: set[str]) -> str:
-    """A name for an image's overlays that no other has."""
-    safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in file.stem) or "image"
+    """A name for an image's overlays that no other has, on disks that ignore case, too."""
+    safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in file.stem)
+    safe = safe.encode()[:_LONGEST_STEM].decode(errors="ignore") or "image"
     stem, number = safe, 1
-    while stem in taken:
+    while stem.casefold() in taken:
         number += 1
         stem = f"{safe}-{number}"
-    taken.add(stem)
+    taken.add(stem.casefold())
     return stem
 
 
@@ -377,14 +381,14 @@ class _Explainer:
             raise ValueError("no network for maps of activations")
         if kind == "grad-cam":
             return grad_cam(network, one.pixels[None], [target], shown)[0]
-        return class_activation_maps(network, one.pixels[None], [target], shown)[0][0]
+        return shares_of_score(network, one.pixels[None], [target], shown)[0]
 
     def shuffled(self, one: _Opened, label: str) -> list[tuple[str, list[tuple[str, float]]]]:
         """Of each kind of map, how like itself it stays while weights are shuffled."""
         target = self._run.labels.index(label)
         model = self._model or self._run.model()
         self._model = model
-        layers = (self._network or SplitNetwork(model)).layers
+        layers = kernel_layers(model)
         found = []
         for kind in self.kinds:
             draw: Callable[[], np.ndarray]

@@ -24,7 +24,7 @@ from tltool.report import (
     render_report,
 )
 from tltool.runs import Run
-from tltool.saliency import SplitNetwork, class_activation_maps, grad_cam
+from tltool.saliency import SplitNetwork, grad_cam, shares_of_score
 
 if TYPE_CHECKING:
     import keras
@@ -125,7 +125,7 @@ def _maps_of_mistakes(content: RunContent, model: keras.Model | None) -> dict[st
     except TltoolError as error:  # nothing in it has places
         _log.debug("no maps: %s", error)
         return {}
-    draw = _activation_maps if network.linear else grad_cam
+    draw = shares_of_score if network.linear else grad_cam
     for i in rows:
         try:
             pixels = canvas(tested.paths[i].read_bytes(), run.canvas_size)[None]
@@ -137,10 +137,6 @@ def _maps_of_mistakes(content: RunContent, model: keras.Model | None) -> dict[st
         if time.perf_counter() - started > _PATIENCE:
             break
     return found
-
-
-def _activation_maps(*args: Any) -> np.ndarray:
-    return class_activation_maps(*args)[0]
 
 
 def _kept_maps(run: Run) -> dict[str, np.ndarray] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 __all__ = ["HEIGHT", "WIDTH", "Chart", "Line", "Series", "line_chart"]
 
@@ -94,19 +94,21 @@ def line_chart(
 
     Args:
         title: what is drawn.
-        series: the numbers; those without any are left out.
+        series: the numbers; what is not finite is left out, and so is one without any.
         x_title: what goes across.
-        y_range: lowest and highest value; None for those of the numbers.
+        y_range: lowest and highest value; None for those of the numbers. Where they are equal, 0 is
+            the other end.
         names: what is written below the numbers 0, 1, 2 ... instead of these.
         log_x: whether equal ratios are equally far apart.
         mark: a number across where something is to be seen.
     """
-    shown = [s for s in series if len(s.xs)]
+    shown = [s for s in map(_finite, series) if s.xs]
     xs = [x for s in shown for x in s.xs]
-    values = [v for s in shown for part in (s.ys, s.low, s.high) for v in part if math.isfinite(v)]
-    low, high = y_range or (min(values), max(values))
-    high = high if high > low else low + 1e-9
-    first, last = min(xs), max(xs)
+    values = [v for s in shown for part in (s.ys, s.low, s.high) for v in part]
+    low, high = y_range or (min(values, default=0.0), max(values, default=0.0))
+    if not high > low:
+        low, high = min(low, 0.0), max(high, 0.0) or 1.0
+    first, last = min(xs, default=0.0), max(xs, default=0.0)
 
     def scaled(x: float) -> float:
         return math.log(x) if log_x else x
@@ -156,6 +158,15 @@ def line_chart(
     )
 
 
+def _finite(series: Series) -> Series:
+    """The points of which all is finite."""
+    columns = [c for c in (series.xs, series.ys, series.low, series.high) if len(c)]
+    rows = [row for row in zip(*columns, strict=True) if all(map(math.isfinite, row))]
+    xs, ys, *ends = zip(*rows, strict=True) if rows else ((), ())
+    low, high = ends or ((), ())
+    return replace(series, xs=xs, ys=ys, low=low, high=high)
+
+
 def _word(x: float, names: Sequence[str]) -> str:
     return names[int(x)] if names else f"{x:g}"
 
@@ -165,8 +176,10 @@ def _points(places: Sequence[tuple[float, float]]) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two others, about five."""
-    rough = max((high - low) / (_TICKS - 1), 1e-12)
+    """Round numbers between two others, about five; of one number this alone."""
+    if high == low:
+        return [low]
+    rough = (high - low) / (_TICKS - 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(n * power for n in (1, 2, 2.5, 5, 10) if n * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-6)

@@ -14,7 +14,7 @@ from tltool._validation import TltoolError
 from tltool.backbones.views import view_boxes
 from tltool.saliency.split_network import SplitNetwork
 
-__all__ = ["class_activation_maps", "grad_cam"]
+__all__ = ["class_activation_maps", "grad_cam", "shares_of_score"]
 
 
 def grad_cam(
@@ -53,12 +53,11 @@ def grad_cam(
         score = tf.reduce_sum(features * kernel.T[list(targets)])
     found = np.zeros(canvases.shape[:3], np.float32)
     gradients = tape.gradient(score, activations)
-    for values, gradient in zip(activations, gradients, strict=True):
+    for values, gradient, counts in zip(activations, gradients, network.views, strict=True):
         weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
         maps = tf.nn.relu(tf.reduce_sum(weights * values, axis=-1)).numpy()
-        drawn, seen = _on_canvas(maps, len(canvases), canvases.shape[1:3], input_size)
-        found += np.maximum(drawn, 0) / np.maximum(seen, 1)
-    return found
+        found += _on_canvas(maps, counts, canvases.shape[1:3], input_size, averaged=True)
+    return np.maximum(found, 0)
 
 
 def class_activation_maps(
@@ -108,10 +107,29 @@ def class_activation_maps(
         score = tf.reduce_sum(rate * pooled)
     found = np.zeros(canvases.shape[:3], np.float32)
     gradients = tape.gradient(score, activations)
-    for values, gradient in zip(activations, gradients, strict=True):
+    for values, gradient, counts in zip(activations, gradients, network.views, strict=True):
         maps = tf.reduce_sum(gradient * values, axis=-1).numpy()
-        found += _on_canvas(maps, len(canvases), canvases.shape[1:3], input_size)[0]
+        found += _on_canvas(maps, counts, canvases.shape[1:3], input_size)
     return found, bias[list(targets)]
+
+
+def shares_of_score(
+    network: SplitNetwork,
+    canvases: np.ndarray,
+    targets: Sequence[int],
+    input_size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Class activation maps whose constant is spread evenly, so that each adds up to its score.
+
+    Without it a class whose constant is large would seem to be there in spite of the image.
+
+    Args and Raises: as for `class_activation_maps`.
+
+    Returns:
+        `(n, height, width)`, float32, of either sign.
+    """
+    maps, constants = class_activation_maps(network, canvases, targets, input_size)
+    return maps + (constants / maps[0].size)[:, None, None].astype(np.float32)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -119,20 +137,42 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _on_canvas(
-    maps: np.ndarray, n: int, size: tuple[int, int], input_size: tuple[int, int] | None
-) -> tuple[np.ndarray, np.ndarray]:
+    maps: np.ndarray,
+    counts: Sequence[int],
+    size: tuple[int, int],
+    input_size: tuple[int, int] | None,
+    *,
+    averaged: bool = False,
+) -> np.ndarray:
     """Maps `(views * n, rows, columns)` of all views of images, laid on their canvases.
 
+    Args:
+        maps: of the first view of all images, then of the second, and so on.
+        counts: how many views there are; of views that are themselves of views, of the outer first.
+        size: height and width of a canvas.
+        input_size: of one view.
+        averaged: whether each place has the mean of its views instead of their sum. Each view's
+            gradient is of a mean over views: the map of a view alone is as many times as large.
+
     Returns:
-        `(n, *size)`, float32, each with the sum of its maps; and how many views see each place,
-        `(*size)`.
+        `(n, *size)`, float32.
     """
-    shown = _views_of(len(maps) // n)
     inner = input_size or size
-    canvas = shown.canvas_size(inner)
+    for count in reversed(counts):
+        maps = _joined(maps, _views_of(count), inner, averaged=averaged)
+        inner = maps.shape[1:]
+    return np.stack([_spread(one, size) for one in maps])
+
+
+def _joined(
+    maps: np.ndarray, shown: Views, input_size: tuple[int, int], *, averaged: bool
+) -> np.ndarray:
+    """Maps of all views `(views * n, rows, columns)` as maps of the canvases they are cut from."""
+    n = len(maps) // shown.count
+    canvas = shown.canvas_size(input_size)
     found = np.zeros((n, *canvas), np.float32)
     seen = np.zeros(canvas, np.float32)
-    for number, (top, left, bottom, right, mirrored) in enumerate(view_boxes(shown, inner)):
+    for number, (top, left, bottom, right, mirrored) in enumerate(view_boxes(shown, input_size)):
         across = slice(left, right)
         if mirrored:
             across = slice(canvas[1] - right, canvas[1] - left)
@@ -140,9 +180,7 @@ def _on_canvas(
         for i in range(n):
             drawn = _spread(maps[number * n + i], (bottom - top, right - left))
             found[i, top:bottom, across] += drawn[:, ::-1] if mirrored else drawn
-    if canvas != tuple(size):
-        found, seen = np.stack([_spread(one, size) for one in found]), _resized(seen, size)
-    return found, seen
+    return found * shown.count / np.maximum(seen, 1) if averaged else found
 
 
 def _spread(one: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -23,7 +23,7 @@ _BATCH_PIXELS = 32 * 299 * 299
 _PATCHES_A_SIDE = 7
 _PLACES_A_SIDE = 28
 
-# Between places whose probabilities differ by less, those in between are interpolated.
+# Between places that change the probability by less, those in between are interpolated.
 _TOLERANCE = 0.01
 
 
@@ -36,7 +36,7 @@ class OcclusionMap:
         covered: `(rows, columns)`, of the image with a square around each place.
         asked: how many images the classifier was shown.
         patch: side of the square in pixels of the canvas.
-        stride: pixels between places.
+        stride: pixels between places, at most: they are spread evenly.
     """
 
     probability: float
@@ -76,14 +76,14 @@ def occlusion_map(
     """Slide a grey square over an image, coarsely first, then finely where that changes something.
 
     The first squares lie side by side, so that every part of the image is covered once. Between
-    places whose probabilities differ by no more than `tolerance` the others are interpolated.
+    places that all change the probability by less than `tolerance` the others are interpolated.
 
     Args:
         classifier: from canvases `(n, height, width, 3)`, uint8, to probabilities `(n, k)`.
         canvas: the image, `(height, width, 3)`, uint8.
         target: number of the class.
         patch: side of the square in pixels; 0 for a seventh of the canvas.
-        stride: pixels between places in the end; 0 for a 28th.
+        stride: pixels between places in the end, at most; 0 for a 28th.
         batch: images at a time; 0 for 32 of usual size.
         tolerance: 0 asks the classifier about every place.
         refine: go beyond the first, coarse places.
@@ -94,22 +94,24 @@ def occlusion_map(
     size = canvas.shape[:2]
     usual = default_patch(size)
     patch, stride = patch or usual[0], stride or usual[1]
-    ask = _Asked(classifier, canvas, target, patch, stride, batch or batch_of(size))
-    rows, columns = (max(1, -(-side // stride)) for side in size)
+    rows, columns = (-(-side // stride) for side in size)
+    apart = size[0] / rows, size[1] / columns
+    ask = _Asked(classifier, canvas, target, patch, apart, batch or batch_of(size))
     step = 1
     while 2 * step * stride <= patch and 2 * step < max(rows, columns):
         step *= 2
+    probability = float(classifier(canvas[None])[0, target])
     lattice = _lattice(rows, step), _lattice(columns, step)
     values = ask.at([(r, c) for r in lattice[0] for c in lattice[1]])
     values = values.reshape(len(lattice[0]), len(lattice[1]))
     while refine and step > 1:
         step //= 2
         finer = _lattice(rows, step), _lattice(columns, step)
-        values, lattice = _refined(values, lattice, finer, ask, tolerance), finer
+        values = _refined(values, lattice, finer, ask, probability, tolerance)
+        lattice = finer
     whole = np.arange(rows), np.arange(columns)
     covered = _interpolated(values, lattice, whole)
-    probability = float(classifier(canvas[None])[0, target])
-    return OcclusionMap(probability, covered, ask.count, patch, stride)
+    return OcclusionMap(probability, covered, ask.count + 1, patch, stride)
 
 
 class _Asked:
@@ -125,11 +127,11 @@ class _Asked:
         canvas: np.ndarray,
         target: int,
         patch: int,
-        stride: int,
+        apart: tuple[float, float],
         batch: int,
     ) -> None:
         self._classifier, self._canvas, self._target = classifier, canvas, target
-        self._patch, self._stride = patch, stride
+        self._patch, self._apart = patch, apart
         self._copies = np.repeat(canvas[None], batch, axis=0)
         self.count = 0
 
@@ -148,7 +150,8 @@ class _Asked:
         return np.concatenate(found)
 
     def _window(self, place: tuple[int, int]) -> tuple[slice, slice]:
-        starts = [round((number + 0.5) * self._stride - self._patch / 2 + 1e-9) for number in place]
+        centres = ((i + 0.5) * apart for i, apart in zip(place, self._apart, strict=True))
+        starts = [round(centre - self._patch / 2 + 1e-9) for centre in centres]
         down, right = (slice(max(0, start), max(1, start + self._patch)) for start in starts)
         return down, right
 
@@ -163,9 +166,10 @@ def _refined(
     known: tuple[np.ndarray, np.ndarray],
     wanted: tuple[np.ndarray, np.ndarray],
     ask: _Asked,
+    probability: float,
     tolerance: float,
 ) -> np.ndarray:
-    """Values on a finer lattice: asked for where the coarser one varies, else interpolated."""
+    """Values on a finer lattice: asked for where covering changes something, else interpolated."""
     finer = _interpolated(values, known, wanted)
     below, above = zip(
         *(_neighbours(k, w) for k, w in zip(known, wanted, strict=True)), strict=True
@@ -174,7 +178,7 @@ def _refined(
         [values[np.ix_(r, c)] for r in (below[0], above[0]) for c in (below[1], above[1])]
     )
     old = np.isin(wanted[0], known[0])[:, None] & np.isin(wanted[1], known[1])[None]
-    open_ = ~old & (np.ptp(corners, axis=0) >= tolerance)
+    open_ = ~old & (np.abs(corners - probability).max(axis=0) >= tolerance)
     places = [(int(wanted[0][r]), int(wanted[1][c])) for r, c in np.argwhere(open_)]
     if places:
         finer[open_] = ask.at(places)

@@ -15,7 +15,7 @@ from tltool.backbones.twins import retraced
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["SplitNetwork"]
+__all__ = ["SplitNetwork", "kernel_layers"]
 
 _HEAD = "predictions"
 
@@ -58,7 +58,8 @@ class SplitNetwork:
     The last activations are those that have places (height and width) and from which nothing
     leads back to such: what is averaged, or flattened, for the head. Poolings directly above a
     convolution belong to the upper part. There are several where features come from several
-    layers, or in an ensemble.
+    layers, or in an ensemble. `views` says of each how many views of an image it is of, one after
+    the other: none for the image alone, two numbers where views are shown views of themselves.
 
     Args:
         model: its last layer is called `predictions`; models inside it are gone through.
@@ -77,7 +78,6 @@ class SplitNetwork:
             steps.append(_Step(operation, taken, tuple(keras.tree.flatten(found))))
             return found
 
-        self.model = model
         canvas = keras.Input(model.input_shape[1:], dtype=model.inputs[0].dtype)
         retraced(model, canvas, call)
         head = next(step for step in reversed(steps) if step.operation.name == _HEAD)
@@ -90,6 +90,7 @@ class SplitNetwork:
         features = head.taken[0]
         pooled = _before_transforms(steps, features, frontier)
         self.linear = pooled is not None
+        self.views = [_views_below(steps, tensor) for tensor in frontier]
         self.lower = keras.Model(canvas, frontier)
         wanted = [features] if pooled is None or pooled is features else [pooled, features]
         self._upper = keras.Model(frontier, wanted)
@@ -110,11 +111,11 @@ class SplitNetwork:
         kernel, bias = (np.asarray(w, np.float32) for w in self._head.get_weights())
         return kernel - kernel.mean(axis=1, keepdims=True), bias - bias.mean()
 
-    @property
-    def layers(self) -> list[Any]:
-        """Layers with a kernel, from the output to the input, each once."""
-        found = _layers(self.model)
-        return [x for x in reversed(found) if _kernels(x) and not x.name.startswith(_RESIZING)]
+
+def kernel_layers(model: keras.Model) -> list[Any]:
+    """Layers with a kernel, from the output to the input, each once."""
+    found = _layers(model)
+    return [x for x in reversed(found) if _kernels(x) and not x.name.startswith(_RESIZING)]
 
 
 def _layers(model: Any) -> list[Any]:
@@ -151,11 +152,22 @@ def _frontier(steps: Sequence[_Step]) -> list[Any]:
         if any(_has_places(t) or id(t) in above for t in step.given):
             continue
         for tensor in step.taken:
-            if _has_places(tensor):
+            if _has_places(tensor) and id(tensor) in made:  # the image itself is none
                 while type(made[id(tensor)].operation).__name__ in _POOLINGS:
                     tensor = made[id(tensor)].taken[0]
                 found[id(tensor)] = tensor
     return list(found.values())
+
+
+def _views_below(steps: Sequence[_Step], tensor: Any) -> tuple[int, ...]:
+    """How many views were put one after the other on the way to a tensor, the first way first."""
+    made = {id(t): step for step in steps for t in step.given}
+    found: list[int] = []
+    while (step := made.get(id(tensor))) is not None:
+        if type(step.operation).__name__ == "Concatenate" and step.operation.axis == 0:
+            found.insert(0, len(step.taken))
+        tensor = step.taken[0]
+    return tuple(found)
 
 
 def _before_transforms(steps: Sequence[_Step], features: Any, frontier: Sequence[Any]) -> Any:
