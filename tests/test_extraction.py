@@ -1,6 +1,9 @@
 """No image goes through the same network twice."""
 
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,13 +11,16 @@ from conftest import class_folders, picture, save
 
 from tltool import Backbone, TltoolError
 from tltool.data import UnreadableImageError, canvas, check_listing, read_listing
-from tltool.features import FeatureSource, FeatureStore, canvas_batches
+from tltool.features import CanvasBatch, FeatureSource, FeatureStore, canvas_batches
 from tltool.features import extraction as extraction_module
 from tltool.features.engine import choose_engine
+from tltool.features.openvino_engine import OpenVINOEngine
 
 
 class Counting:
     """An engine that notes how many images it was given."""
+
+    lanes = 1
 
     def __init__(self, fail_after=None):
         self.images = 0
@@ -145,6 +151,8 @@ class TestSeveralTaps:
 class Tallying:
     """A real engine that notes how many images it was given."""
 
+    lanes = 1
+
     def __init__(self, run):
         self.run = run
         self.images = 0
@@ -179,9 +187,47 @@ def test_file_that_changed_since_the_check_is_refused(dataset, source, counting)
         source.features(dataset.examples)
 
 
+def test_batches_at_the_same_time_stay_in_order(source, monkeypatch):
+    class Slow(Counting):
+        """Later batches are done sooner."""
+
+        lanes, running, most = 2, 0, 0
+
+        def __call__(self, pixels):
+            with lock:
+                self.running += 1
+                self.most = max(self.most, self.running)
+            time.sleep(0.02 / (1 + pixels[0, 0]))
+            with lock:
+                self.running -= 1
+            return pixels
+
+    lock, engine = threading.Lock(), Slow()
+    batches = [CanvasBatch(range(i, i + 1), np.array([[i]]), {}) for i in range(9)]
+    found = list(extraction_module._computed(engine, batches))
+    assert [(b.rows[0], int(v[0, 0])) for b, v in found] == [(i, i) for i in range(9)]
+    assert engine.most == 2
+    broken = iter([*batches[:3], None])  # what fails in between is told, and ends it
+    with pytest.raises(AttributeError):
+        list(extraction_module._computed(engine, broken))
+
+
+def test_two_lanes_give_what_one_gives(source):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    one, two = (
+        OpenVINOEngine(None, lambda: source.backbone.model, lanes=lanes) for lanes in (1, 2)
+    )
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(two, [pixels] * 8):
+            np.testing.assert_allclose(found, one(pixels), rtol=1e-5, atol=1e-5)
+
+
 def test_features_that_are_no_numbers_are_refused(dataset, source, monkeypatch):
-    engine = lambda pixels: np.full((len(pixels), 4), np.nan, np.float32)  # noqa: E731
-    monkeypatch.setattr(extraction_module, "make_engine", lambda *a, **k: engine)
+    class Broken(Counting):
+        def __call__(self, pixels):
+            return np.full((len(pixels), 4), np.nan, np.float32)
+
+    monkeypatch.setattr(extraction_module, "make_engine", lambda *a, **k: Broken())
     with pytest.raises(TltoolError, match="no finite numbers"):
         source.features(dataset.examples)
 

@@ -25,9 +25,14 @@ _log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """A network ready to run."""
+    """A network ready to run.
+
+    `lanes` is the number of batches that it computes at the same time, for callers in threads of
+    their own.
+    """
 
     name: str
+    lanes: int
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """From raw pixels `(n, height, width, 3)` to outputs `(n, d)`, float32.
@@ -62,6 +67,7 @@ def make_engine(
     precision: str = "float32",
     *,
     fall_back: bool = False,
+    lanes: int = 1,
 ) -> Engine:
     """An engine for a network.
 
@@ -73,6 +79,7 @@ def make_engine(
         precision: "float32" or "bfloat16".
         fall_back: take Keras where OpenVINO cannot run this network (in float32, where the two
             agree).
+        lanes: batches to compute at the same time, where the engine can.
 
     Raises:
         TltoolError: unknown precision.
@@ -85,7 +92,7 @@ def make_engine(
     from tltool.features.openvino_engine import OpenVINOEngine
 
     try:
-        return OpenVINOEngine(key, build, precision)
+        return OpenVINOEngine(key, build, precision, lanes)
     except (ImportError, RuntimeError) as error:
         if not fall_back or precision != "float32":
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -50,6 +50,10 @@ _BATCH_PIXELS = 32 * 299 * 299
 # Images decoded by one task, and batches decoded ahead of the engine.
 _TASK = 8
 _AHEAD = 3
+
+# Batches of several views that are computed at the same time: where decoding takes a core from one
+# of them, the other does not wait for it.
+_LANES = 2
 
 
 @dataclass(frozen=True)
@@ -255,9 +259,8 @@ class FeatureSource:
         else:
             batches = canvas_batches(readers, self.canvas_size, views=shown.count)
         with progress("extracting", len(examples)) as advance:
-            for batch in batches:
-                batch.refuse_unreadable(examples)
-                vectors = run(batch.pixels).reshape(len(batch.rows), shown.count, -1)
+            for batch, found in _computed(run, _readable(batches, examples)):
+                vectors = found.reshape(len(batch.rows), shown.count, -1)
                 if not np.isfinite(vectors).all():
                     raise TltoolError(
                         f"The network gives features that are no finite numbers, first for "
@@ -282,6 +285,7 @@ class FeatureSource:
             lambda: self.backbone.model_of(parts) if plain else self._network(parts),
             self.precision,
             fall_back=self.falls_back,
+            lanes=1 if self.views.count == 1 else min(_LANES, cores()),
         )
         return self._engines.setdefault(tuple(parts), made)
 
@@ -290,6 +294,35 @@ class FeatureSource:
         backbone = self.backbone
         order = backbone.mirror_order(parts) if self.views.mirrored else None
         return views_model(backbone.model_of(parts), self.views, self.canvas_size, order)
+
+
+def _readable(batches: Iterable[CanvasBatch], examples: Sequence[Example]) -> Iterator[CanvasBatch]:
+    """Batches, up to one with an image that cannot be read, which is an error."""
+    for batch in batches:
+        batch.refuse_unreadable(examples)
+        yield batch
+
+
+def _computed(
+    run: Engine, batches: Iterable[CanvasBatch]
+) -> Iterator[tuple[CanvasBatch, np.ndarray]]:
+    """Batches and what an engine makes of them, in their order, as many at a time as it can."""
+    if run.lanes == 1:
+        yield from ((batch, run(batch.pixels)) for batch in batches)
+        return
+    waiting: deque[tuple[CanvasBatch, Future[np.ndarray]]] = deque()
+    pool = ThreadPoolExecutor(run.lanes, thread_name_prefix="lane")
+    try:
+        for batch in batches:
+            waiting.append((batch, pool.submit(run, batch.pixels)))
+            if len(waiting) > run.lanes:  # one is ready for whoever is done first
+                done, values = waiting.popleft()
+                yield done, values.result()
+        while waiting:
+            done, values = waiting.popleft()
+            yield done, values.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class KerasEngine:
     """
 
     name = "keras"
+    lanes = 1
 
     def __init__(self, model: keras.Model, precision: str = "float32") -> None:
         import_keras()
