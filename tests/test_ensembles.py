@@ -19,11 +19,11 @@ from tltool.cli import app
 from tltool.comparing import compare
 from tltool.data import canvas
 from tltool.ensembles.growing import GrownSettings
-from tltool.trained_networks import save_network, trained_arrays
 from tltool.ensembles.processes import Task, places_for, run_tasks
 from tltool.ensembles.soups import normalised_anew
 from tltool.linear.linear_head import softmax
 from tltool.settings import settings_of
+from tltool.trained_networks import save_network, trained_arrays
 
 QUICK = {"epochs": 2, "learning_rate": "0.0003", "train_views": "1"}
 

@@ -203,7 +203,9 @@ def test_once_more_without_its_images(nasty_run, tmp_path):
     tltool.write_report(run, out=tmp_path / "page.html")
     page = Page((tmp_path / "page.html").read_text("utf-8"))
     assert page.headings == SECTIONS and not page.images
-    assert (tmp_path / "model_card.md").is_file()
+    assert (tmp_path / "page.md").is_file()
+    with pytest.raises(tltool.TltoolError, match="add --force"):
+        tltool.write_report(run, out=tmp_path / "page.html")
 
 
 def test_side_by_side(nasty_run, tmp_path, monkeypatch):
@@ -213,6 +215,8 @@ def test_side_by_side(nasty_run, tmp_path, monkeypatch):
     given = {"store": result.run.parent / "store", "test": 0.4}
     other = features_run(data, tmp_path / "other", tap="stage1", **given)
     page = tltool.write_report([result.run, other.run])
+    with pytest.raises(tltool.TltoolError, match="add --force"):
+        tltool.write_report([result.run, other.run])
     assert page == Path("comparison.html")
     text = page.read_text("utf-8")
     found = Page(text)

@@ -20,6 +20,7 @@ from tltool.report import (
     MOST_MISTAKES,
     RunContent,
     card_as_markdown,
+    check_page_name,
     render_comparison,
     render_report,
 )
@@ -43,16 +44,23 @@ _SIDE = 32
 _PATIENCE = 10.0
 
 
-def write_report(runs: str | Path | Sequence[str | Path], *, out: str | Path | None = None) -> Path:
+def write_report(
+    runs: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    force: bool = False,
+) -> Path:
     """The report of a run once more, or one of several runs side by side.
 
     Args:
         runs: a finished run folder, or several of the same classes.
         out: the page; None for `report.html` in the run's folder, or for `comparison.html` of
             several runs in the current one.
+        force: replace a page that is there, other than the run's own report.
 
     Returns:
-        Where the page is. The report of one run comes with `model_card.md` beside it.
+        Where the page is. A run's own report comes with `model_card.md` beside it, one elsewhere
+        with a model card of its own name.
 
     Raises:
         TltoolError: no run, runs of other classes or tested on no image in common, or a page that
@@ -66,16 +74,17 @@ def write_report(runs: str | Path | Sequence[str | Path], *, out: str | Path | N
     if not given:
         raise TltoolError("No run was named; name the folder of one that is finished.")
     named = None if out is None else Path(out).expanduser()
-    if named is not None and named.suffix.lower() != ".html":
-        raise TltoolError(f"--out {named}: a report is an .html file.")
     if len(given) > 1:
         loaded = distinct_runs(given, "compare")
         page = named or Path("comparison.html")
+        check_page_name(page, force=force)
         contents = [RunContent(run) for run in loaded]
         _write(page, render_comparison(contents, compare(given)))
         return page
     run = Run(given[0])
-    page = named or run.folder / _REPORT
+    own = run.folder / _REPORT
+    page = named or own
+    check_page_name(page, force=force or page.resolve() == own.resolve())
     _report(run, page, None)
     return page
 
@@ -102,7 +111,8 @@ def _report(run: Run, page: Path, model: keras.Model | None) -> None:
     except (OSError, ValueError):
         found = None
     _write(page, render_report(content, maps, found))
-    _write(page.parent / _CARD, card_as_markdown(content.title, content.card))
+    card = page.parent / _CARD if page.parent == run.folder else page.with_suffix(".md")
+    _write(card, card_as_markdown(content.title, content.card))
 
 
 def _write(path: Path, text: str) -> None:
