@@ -372,7 +372,7 @@ class TestBadInput:
             ({"filters": "3,3"}, "different numbers"),
             ({"filters": []}, "such as 3,17"),
             ({"top": 0}, "--top must be a whole number from 1"),
-            ({"out": "look.png"}, "ending"),
+            ({"out": "look.png"}, "is an .html file"),
             ({"out": "none/look.html"}, "does not exist"),
             ({"engine": "gpu"}, "Unknown --engine"),
             ({"bad_images": "keep"}, "--bad-images"),
@@ -411,7 +411,7 @@ class TestBadInput:
         monkeypatch.chdir(tmp_path)
         page = tmp_path / "look-cifar-resnet20.html"
         page.write_text("mine")
-        with pytest.raises(TltoolError, match="exists; name another file with --out"):
+        with pytest.raises(TltoolError, match="exists; name another with --out"):
             look("cifar-resnet20")
         assert page.read_text() == "mine"
         assert look("cifar-resnet20", force=True).out.name == page.name

@@ -12,11 +12,10 @@ import numpy as np
 from PIL import Image
 
 from tltool._files import printable
-from tltool._validation import TltoolError, check_int, storage_error
+from tltool._validation import TltoolError, check_int
 from tltool.data import (
     BadFile,
-    UnreadableImageError,
-    canvas,
+    canvas_of_file,
     read_listing,
     readable_images,
 )
@@ -239,7 +238,7 @@ def _of_run(run: Run, image: Path, store: str | Path | None, engine: str) -> _Kn
     """Distances from an image to all those of a run, by the features that its head sees."""
     images = RunImages.of(run)
     features = run_features(images, store, engine)
-    wanted = run.predictor(engine).features(_canvas_of(image, run.canvas_size)[None])
+    wanted = run.predictor(engine).features(canvas_of_file(image, run.canvas_size)[None])
     return _Known(
         [(row["file"], row["label"], row["split"]) for row in images.rows],
         images.paths,
@@ -258,7 +257,8 @@ def _of_store(folder: Path, image: Path, engine: str) -> _Known:
         source = _source_of(space, kept, engine)
         hashes = kept.hashes(number)
         stored = kept.read_mean(number, hashes, source.views.count)
-        wanted = source.of_canvases(_canvas_of(image, source.for_prediction().canvas_size)[None])
+        size = source.for_prediction().canvas_size
+        wanted = source.of_canvases(canvas_of_file(image, size)[None])
         small = kept.thumbnails(hashes)
     _log.info("searched features %s of %s", space.tap, space.backbone)
     return _Known(
@@ -285,15 +285,6 @@ def _source_of(space: Space, store: FeatureStore, engine: str) -> FeatureSource:
             "another input size than there are now; name a run instead of the store."
         )
     return source
-
-
-def _canvas_of(image: Path, size: tuple[int, int]) -> np.ndarray:
-    try:
-        return canvas(image.read_bytes(), size)
-    except OSError as error:
-        raise storage_error("read", image, error, "expected an image file") from error
-    except UnreadableImageError as error:
-        raise TltoolError(f"{printable(str(image))} {error}; expected an image.") from error
 
 
 def _cosine_distances(wanted: np.ndarray, features: np.ndarray) -> np.ndarray:

@@ -17,8 +17,7 @@ from tltool._validation import TltoolError, check_int, nearest, storage_error
 from tltool.data import (
     BadFile,
     TableColumns,
-    UnreadableImageError,
-    canvas,
+    canvas_of_file,
     read_listing,
     readable_images,
 )
@@ -35,6 +34,7 @@ from tltool.maximal import (
     most_varied,
 )
 from tltool.receptive_fields import receptive_field
+from tltool.report import check_page_name
 from tltool.report.look_page import (
     excited_section,
     filters_section,
@@ -156,10 +156,11 @@ def look(
         raise TltoolError("--filters is for --data; name a data set, too.")
     check_int("--top", top, low=1, high=_MOST_IMAGES)
     subject = _network_of(where, weights)
-    path = _new_file(subject, out, force=force)
+    path = Path(out).expanduser() if out else Path(f"look-{subject.name}.html")
+    check_page_name(path, force=force)
     chosen_engine = choose_engine(engine)
     size = subject.input_size
-    seen = None if image is None else (printable(Path(image).name), _canvas_of(Path(image), size))
+    seen = None if image is None else (printable(Path(image).name), canvas_of_file(image, size))
     listing = None if data is None else read_listing(data, TableColumns.named(columns))
     maps = MapTaps(subject.preset, size, subject.layers())
     chosen = maps.choose(tap) if seen or listing else None
@@ -247,30 +248,6 @@ def _network_of(where: str | Path, weights: str | None) -> LookedAt:
         run.model,
         whole=False,
     )
-
-
-def _new_file(subject: LookedAt, out: str | Path | None, *, force: bool) -> Path:
-    """Where the page goes, once it is known that nothing is lost by that."""
-    path = Path(out).expanduser() if out else Path(f"look-{subject.name}.html")
-    if path.suffix.lower() != ".html":
-        raise TltoolError(f"--out {path}: the page is an .html file; give it that ending.")
-    if path.is_dir():
-        raise TltoolError(f"--out {path} is a folder; name a file.")
-    if not path.parent.is_dir():
-        raise TltoolError(f"--out {path}: the folder {path.parent} does not exist; make it first.")
-    if path.exists() and not force:
-        raise TltoolError(f"{path} exists; name another file with --out, or add --force.")
-    return path
-
-
-def _canvas_of(image: Path, size: tuple[int, int]) -> np.ndarray:
-    path = image.expanduser()
-    try:
-        return canvas(path.read_bytes(), size)
-    except OSError as error:
-        raise storage_error("read", path, error, "--image takes an image file") from error
-    except UnreadableImageError as error:
-        raise TltoolError(f"--image {printable(str(path))} {error}; name an image.") from error
 
 
 def _said_of_channels(

@@ -9,6 +9,7 @@ from tltool.data.decoding import (
     ImageData,
     UnreadableImageError,
     canvas,
+    canvas_of_file,
     read_image,
 )
 from tltool.data.inspection import Inspection, InspectionCache
@@ -32,6 +33,7 @@ __all__ = [
     "TableColumns",
     "UnreadableImageError",
     "canvas",
+    "canvas_of_file",
     "check_listing",
     "check_shares",
     "image_files",

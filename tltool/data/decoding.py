@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,16 @@ from PIL import (  # Pillow knows a format once its plugin is imported
     WebPImagePlugin,
 )
 
+from tltool._files import printable
+from tltool._validation import TltoolError, storage_error
+
 __all__ = [
     "CANVAS_VERSION",
     "SCALED_DECODING_MARGIN",
     "ImageData",
     "UnreadableImageError",
     "canvas",
+    "canvas_of_file",
     "read_image",
 ]
 
@@ -60,6 +65,21 @@ warnings.filterwarnings("ignore", module="PIL")  # every finding of ours is a se
 
 class UnreadableImageError(ValueError):
     """A file's bytes give no image; the text says why in a few words, without the file's name."""
+
+
+def canvas_of_file(path: str | Path, size: tuple[int, int]) -> np.ndarray:
+    """The same of an image file that somebody named.
+
+    Raises:
+        TltoolError: it cannot be read, or is no image.
+    """
+    path = Path(path).expanduser()
+    try:
+        return canvas(path.read_bytes(), size)
+    except OSError as error:
+        raise storage_error("read", path, error, "expected an image file") from error
+    except UnreadableImageError as error:
+        raise TltoolError(f"{printable(str(path))} {error}; expected an image.") from error
 
 
 def canvas(data: ImageData, size: tuple[int, int]) -> np.ndarray:
