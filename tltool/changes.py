@@ -42,7 +42,7 @@ def _placed(pixels: np.ndarray, matrix: tuple[float, ...]) -> np.ndarray:
     """An affine picture of an image on its mean colour; `matrix` leads back, from the centre."""
     height, width = pixels.shape[:2]
     a, b, c, d, e, f = matrix
-    x, y = (width - 1) / 2, (height - 1) / 2
+    x, y = width / 2, height / 2  # Pillow counts from the corner of the first pixel
     back = (a, b, c + x - a * x - b * y, d, e, f + y - d * x - e * y)
     colour = tuple(int(v) for v in pixels.mean(axis=(0, 1)).round())
     image = Image.fromarray(pixels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -132,6 +133,8 @@ def check_labels(
     probabilities = softmax(held.scores)
     targets = dataset.targets(held.examples)
     splits = {e.name: e.split for e in checked.examples}
+    # of a class that is one picture, the fit that judges it was shown nothing
+    sizes = Counter(label for label, _ in {(e.label, e.group) for e in held.examples})
     doubted = tuple(
         DoubtedImage(
             held.examples[one.row].name,
@@ -142,6 +145,7 @@ def check_labels(
             one.probability,
         )
         for one in suspected_labels(probabilities, targets)
+        if sizes[dataset.labels[one.given]] > 1
     )
     right = float((probabilities.argmax(axis=1) == targets).mean())
     found = LabelCheck(

@@ -8,6 +8,9 @@ import numpy as np
 
 __all__ = ["Suspect", "suspected_labels"]
 
+# Far more than a mean of equal probabilities is off by, far less than probabilities tell.
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Suspect:
@@ -48,7 +51,7 @@ def suspected_labels(probabilities: np.ndarray, targets: np.ndarray) -> list[Sus
     counts = np.bincount(targets, minlength=k)
     own = np.bincount(targets, probabilities[np.arange(n), targets], minlength=k)
     thresholds = np.where(counts > 0, own / np.maximum(counts, 1), np.inf)
-    confident = np.where(probabilities >= thresholds, probabilities, -1.0)
+    confident = np.where(probabilities >= thresholds - _ROUNDING, probabilities, -1.0)
     best = confident.argmax(axis=1)
     rows = np.flatnonzero((confident[np.arange(n), best] >= 0) & (best != targets))
     found = [

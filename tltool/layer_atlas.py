@@ -184,7 +184,8 @@ def atlas(
         force: replace the page.
         store: folder of the feature store; None for the user's.
         **settings: `backbone`, `weights`, `input_size`, `seed`, `test`, `val`, `engine`,
-            `precision`, `bad_images` and a table's columns, as in `AdaptSettings`; of a run, none.
+            `precision`, `bad_images`, `relabel` and a table's columns, as in `AdaptSettings`; of a
+            run, none.
 
     Raises:
         TltoolError: in one sentence, what is wrong and what to do.
@@ -254,7 +255,8 @@ def _of_run(run: Run, settings: dict[str, Any]) -> tuple[str, AdaptSettings]:
         raise TltoolError(f"{run.folder} does not say how it was begun; name its images instead.")
     wanted = (*_OF_ATLAS, "tap", "split_seed")
     kept: dict[str, Any] = {n: given[n] for n in wanted if given.get(n) is not None}
-    return begun["data"], AdaptSettings(**kept | {"backbone": run.facts["backbone"]})
+    own = {"backbone": run.facts["backbone"], "relabel": run.relabel}
+    return begun["data"], AdaptSettings(**kept | own)
 
 
 @dataclass(frozen=True)
@@ -289,6 +291,8 @@ def _layers(backbone: Backbone) -> list[_Layer]:
         if order.index(end) <= order.index(last)
     ]
     own = ", ".join(tap.name for tap in backbone.taps)
+    if own in backbone.preset.blocks:  # which has a row of its own, with places
+        own = _named(backbone.parts)
     return [*found, _Layer(own, last, backbone.parts, backbone.parts)]
 
 
@@ -297,7 +301,8 @@ def _measured(
 ) -> Atlas:
     examples = dataset.of("train", "val")
     folds = stratified_folds(examples, _FOLDS, seed) if examples else None
-    if folds is None or len({e.label for e in examples}) < 2:
+    sample = _sample(examples, images, seed)
+    if folds is None or len(sample) < 2 or len({e.label for e in examples}) < 2:
         raise TltoolError(
             "An atlas needs at least two classes of two images each besides the test images; give "
             "more images."
@@ -306,16 +311,17 @@ def _measured(
     layers = _layers(backbone)
     pooled = list(dict.fromkeys(part for layer in layers for part in layer.pooled))
     source.of_backbone(backbone.tapping(_named(pooled))).extract(examples)  # in one pass
-    sample = _sample(examples, images, seed)
     changed = _Changed(source, layers, [examples[i] for i in sample], seed)
     targets, k = dataset.targets(examples), len(dataset.labels)
+    shown_changed = {examples[i].group for i in sample}
+    others = np.flatnonzero([e.group not in shown_changed for e in examples])
     probes = []
     with progress("probing", len(layers)) as advance:
         for layer in layers:
             shown = source.of_backbone(backbone.tapping(_named(layer.pooled)))
             features = shown.features(examples)
             problem = Problem(features.values, targets, k, features.widths)
-            probes.append(_probe(problem, folds, sample, changed.pooled[layer.name]))
+            probes.append(_probe(problem, folds, sample, others, changed.pooled[layer.name]))
             advance(1)
     return _atlas(backbone, dataset, layers, probes, changed, page, started)
 
@@ -325,13 +331,17 @@ def _named(parts: Sequence[TapPart]) -> str:
 
 
 def _sample(examples: Sequence[Example], images: int, seed: int) -> np.ndarray:
-    """Rows of some images, as many of each class as of any other; never more than half of it."""
+    """Rows of some images, as many of each class as of any other; never more than half of it.
+
+    Of near-duplicates one.
+    """
     random = np.random.default_rng(seed)
+    first = {examples[i].group: int(i) for i in random.permutation(len(examples))}
     by_class: dict[str, list[int]] = {}
-    for i in random.permutation(len(examples)):
-        by_class.setdefault(examples[i].label, []).append(int(i))
+    for i in first.values():
+        by_class.setdefault(examples[i].label, []).append(i)
     spare = [rows[: len(rows) // 2] for rows in by_class.values()]
-    most = max(map(len, spare))
+    most = max(map(len, spare), default=0)
     turns = [rows[i] for i in range(most) for rows in spare if i < len(rows)]
     return np.sort(np.array(turns[:images], np.int64))
 
@@ -422,13 +432,25 @@ class _Probe:
 
 
 def _probe(
-    problem: Problem, folds: np.ndarray, sample: np.ndarray, changed: Sequence[np.ndarray]
+    problem: Problem,
+    folds: np.ndarray,
+    sample: np.ndarray,
+    others: np.ndarray,
+    changed: Sequence[np.ndarray],
 ) -> _Probe:
+    """Probe a layer.
+
+    Args:
+        problem: its features of all images.
+        folds: of these.
+        sample: rows of those that were changed.
+        others: rows that none of these is like.
+        changed: its features of them, `(amounts, len(sample), d)` a change.
+    """
     choice = choose(problem, folds, (_CLASSIFIER,), (_CHAIN,), nested=False)
     candidate = choice.chosen.candidate
     scores = out_of_fold_scores(problem, candidate, folds)
     hits = scores.argmax(axis=1) == problem.targets
-    others = np.setdiff1d(np.arange(len(hits)), sample)
     rest = Problem(
         problem.features[others], problem.targets[others], problem.n_classes, problem.widths
     )

@@ -377,8 +377,24 @@ class Run:
 
     @property
     def relabel(self) -> str | None:
-        """The file of corrected labels that it was made with."""
-        return ((self.facts.get("begun") or {}).get("settings") or {}).get("relabel")
+        """The file of corrected labels that it was made with, if any.
+
+        Raises:
+            TltoolError: it is gone, or is another by now.
+        """
+        given = ((self.facts.get("begun") or {}).get("settings") or {}).get("relabel")
+        if given is None:
+            return None
+        try:
+            same = sha256_of(Path(given)).hex() == self.facts["settings"]["relabel"]
+        except OSError:
+            same = False
+        if not same:
+            raise TltoolError(
+                f"{given}, the corrections that {self.folder} was made with, is gone or has "
+                "changed; put it back as it was."
+            )
+        return str(given)
 
     @property
     def is_ensemble(self) -> bool:

@@ -239,6 +239,8 @@ class AdaptSettings:
         check_option("--precision", self.precision, PRECISIONS)
         check_option("--bad-images", self.bad_images, ("skip", "fail"))
         check_shares(self.test, self.val)
+        if self.relabel is not None:
+            object.__setattr__(self, "relabel", str(self.relabel))
         object.__setattr__(self, "seed", check_int("--seed", self.seed, low=0, high=2**32 - 1))
         if self.split_seed is not None:
             checked = check_int("--split-seed", self.split_seed, low=0, high=2**32 - 1)

@@ -188,11 +188,12 @@ def report(
             help="Page to write; default: report.html in RUN, comparison.html of several.",
         ),
     ] = None,
+    force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write the report of a run once more, or one of several side by side.
+    """Write a run's report once more, or several side by side.
 
     A model card, model_card.md, is written beside the report of one run.
     """
@@ -200,7 +201,7 @@ def report(
     from tltool.display import print_json
     from tltool.reporting import write_report
 
-    page = printable(str(write_report(runs, out=out)))
+    page = printable(str(write_report(runs, out=out, force=force)))
     if json:
         print_json({"report": page})
     elif not quiet:

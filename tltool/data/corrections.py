@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,17 +22,21 @@ LEFT_OUT = "!leave out"
 def read_corrections(path: str | Path) -> dict[str, str]:
     """Files and the classes that they are of, from a CSV file with the columns file and correction.
 
-    Rows without a correction say nothing.
+    Rows without a correction say nothing. Columns may be separated by semicolons, as spreadsheets
+    do where the comma is a decimal point.
 
     Raises:
         TltoolError: it cannot be read, lacks a column, or names a file twice with two classes.
     """
     path = Path(path).expanduser()
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            rows = list(reader)
+        text = path.read_bytes().decode("utf-8-sig")
+        reader = max(
+            (csv.DictReader(io.StringIO(text, ""), delimiter=d, strict=True) for d in ",;"),
+            key=lambda one: len(one.fieldnames or []),
+        )
+        columns = reader.fieldnames or []
+        rows = list(reader)
     except OSError as error:
         raise storage_error("read", path, error, "expected a CSV file of corrections") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -48,8 +53,8 @@ def read_corrections(path: str | Path) -> dict[str, str]:
             )
     found: dict[str, str] = {}
     for row in rows:
-        name, correction = row[FILE] or "", (row[CORRECTION] or "").strip()
-        if not correction:
+        name, correction = row[FILE] or "", row[CORRECTION] or ""
+        if not correction.strip():
             continue
         if found.setdefault(name, correction) != correction:
             raise TltoolError(
@@ -71,6 +76,7 @@ def relabelled(listing: Listing, corrections: Mapping[str, str]) -> Listing:
     """
     known = {entry.name for entry in listing.entries}
     labels = {entry.label for entry in listing.entries}
+    corrections = {n: c if c in labels else c.strip() for n, c in corrections.items()}
     for name, label in corrections.items():
         if name not in known:
             raise TltoolError(

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tltool._files import printable
+from tltool._files import printable, sha256_of
 from tltool._presets import backbone_preset, views_for
 from tltool._validation import TltoolError, check_int, check_option
 from tltool.backbones.layers import layer_table
@@ -86,6 +86,9 @@ class GrownSettings:
 
     def __post_init__(self) -> None:
         CombinedSettings(combine=self.combine, soup=self.soup)  # what is wrong is told at once
+        if relabel := (self.settings or {}).get("relabel"):  # the same file from any folder
+            place = str(Path(relabel).expanduser().resolve())
+            object.__setattr__(self, "settings", {**(self.settings or {}), "relabel": place})
         for name in self.strategies:
             check_option("--strategies", name, STRATEGIES)
         if self.members is not None:
@@ -168,6 +171,7 @@ def grow(
     if jobs is not None:
         check_int("--jobs", jobs, low=1)
     plan = grown.plan()
+    plan[0].settings.listing(data)
     facts = _facts(data, grown)
     out = out or free_folder(data, "ensemble", facts)
     RunWriter.refuse_existing(out, facts, force=force)
@@ -177,7 +181,6 @@ def grow(
             raise TltoolError(
                 f"--views {grown.views} draws views at random, which is for training; take others."
             )
-    plan[0].settings.listing(data)
     if gpus():  # or the first process takes all of a GPU's memory
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     writer = RunWriter(out, facts, force=force)
@@ -218,6 +221,8 @@ def grow(
 def _facts(data: str | Path, grown: GrownSettings) -> dict[str, Any]:
     facts = asdict(grown)
     given = dict(grown.settings or {})
+    if given.get("relabel"):  # what it says counts, not where it is
+        given["relabel"] = sha256_of(Path(given["relabel"])).hex()
     return facts | {
         "backbones": list(grown.backbones),
         "strategies": list(grown.strategies),

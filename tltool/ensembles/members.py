@@ -153,8 +153,9 @@ class Members:
 
     def dataset(self, cache: FeatureStore) -> tuple[Dataset, CheckReport, SplitReport]:
         """The images; those that all members tested are test images, and so on."""
+        relabel = self.runs[0].relabel
         try:
-            listing = read_listing(self._data, self.runs[0].columns, self.runs[0].relabel)
+            listing = read_listing(self._data, self.runs[0].columns, relabel)
         except TltoolError as error:
             if self.settings.data:
                 raise

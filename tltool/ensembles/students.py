@@ -66,9 +66,12 @@ def of_member(runs: Sequence[str | Path]) -> dict[str, Any]:
         TltoolError: all of them are ensembles.
     """
     for run in runs:
-        settings = Run(run).facts["settings"]
+        loaded = Run(run)
+        settings = loaded.facts["settings"]
         if "test" in settings:
             own = {key: settings[key] for key in _OF_IMAGES if settings.get(key) is not None}
+            if loaded.relabel is not None:
+                own["relabel"] = loaded.relabel
             seed = settings.get("split_seed")
             return own | {"split_seed": settings["seed"] if seed is None else seed}
     raise TltoolError(

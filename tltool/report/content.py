@@ -241,6 +241,9 @@ class RunContent:
             for name, value in asdict(self.run.columns).items()
             if value is not None
         )
+        begun = (self.facts.get("begun") or {}).get("settings") or {}
+        if begun.get("relabel"):
+            columns += f" --relabel {shlex.quote(begun['relabel'])}"
         return [
             self.reproduced_by,
             f"tltool evaluate {run} {shlex.quote(self.source)} --split test{columns}",
