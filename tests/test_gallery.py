@@ -227,7 +227,7 @@ class TestSimilar:
         photos, run, _ = adapted
         moved = shutil.copytree(run, tmp_path / "run")
         facts = json.loads((moved / "run.json").read_text())
-        facts["settings"]["data"] = str(tmp_path / "gone")
+        facts["settings"]["data"] = facts["images_in"] = str(tmp_path / "gone")
         (moved / "run.json").write_text(json.dumps(facts))
         tltool.FeatureStore(tmp_path / "empty").close()
         given = {"store": tmp_path / "empty", "out": tmp_path / "s.html"}

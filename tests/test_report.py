@@ -1,5 +1,6 @@
 """The report: whole, fetching nothing, and safe from what files are called."""
 
+import hashlib
 import json
 import re
 import shlex
@@ -141,11 +142,13 @@ def test_the_matrix_is_found_by_name_and_keyboard(nasty_run, tmp_path):
             beside |= {int(t), int(p)}
     drawn = {int(n) for n in re.findall(r'<rect class="cell[^>]*data-true="(\d+)"', dom)}
     assert drawn <= beside
-    assert "<h3>" in dom[dom.index('id="cell"') :].partition("<h3>Largest")[0]
+    assert "<h3" in dom[dom.index('id="cell"') :].partition("<h3>Largest")[0]
+    assert len(re.findall(r'<rect class="cell[^>]*tabindex="0"', dom)) == 1
 
 
-def test_many_classes_stay_small(tmp_path):
+def test_many_classes_stay_small(tmp_path, monkeypatch):
     """101 classes and 3,000 test images: below 5 MB, in seconds."""
+    monkeypatch.setattr("tltool.reporting._maps_of_mistakes", lambda *given: {})
     root = tmp_path / "photos"
     random = np.random.default_rng(0)
     result = features_run(
@@ -157,7 +160,7 @@ def test_many_classes_stay_small(tmp_path):
         save(root / name, random.integers(0, 256, (60, 60, 3), dtype=np.uint8), quality=90)
     probabilities = random.dirichlet(np.full(101, 0.1), 3000)
     targets = random.integers(0, 101, 3000)
-    hashes = [f"{i:064x}" for i in range(3000)]
+    hashes = [hashlib.sha256((root / name).read_bytes()).hexdigest() for name in names]
     table = ["file,label,split,sha256"]
     table += [f"{n},{labels[t]},test,{h}" for n, t, h in zip(names, targets, hashes, strict=True)]
     said = ["file,true,predicted," + ",".join(f"probability of {label}" for label in labels)]
@@ -198,6 +201,7 @@ def test_once_more_without_its_images(nasty_run, tmp_path):
     run = shutil.copytree(result.run, tmp_path / "run")
     facts = json.loads((run / "run.json").read_text())
     facts["settings"]["data"] = str(tmp_path / "gone.csv")
+    facts["images_in"] = str(tmp_path / "gone")
     (run / "run.json").write_text(json.dumps(facts))
     (run / "maps.npz").unlink()
     tltool.write_report(run, out=tmp_path / "page.html")
@@ -206,6 +210,84 @@ def test_once_more_without_its_images(nasty_run, tmp_path):
     assert (tmp_path / "page.md").is_file()
     with pytest.raises(tltool.TltoolError, match="add --force"):
         tltool.write_report(run, out=tmp_path / "page.html")
+
+
+def test_images_that_changed_are_not_shown(tmp_path):
+    data = class_folders(tmp_path / "photos", n=10)
+    result = features_run(data, tmp_path / "run", store=tmp_path / "store")
+    tested = tltool.Run(result.run).tested().files
+    save(data / tested[0], picture(4711))
+    (data / tested[1]).unlink()
+    tltool.write_report(result.run)
+    text = (result.run / "report.html").read_text("utf-8")
+    found = json.loads(re.search(r'id="predictions">(.*?)</script>', text, re.S)[1])
+    assert {found["images"][i][0] for i in found["missing"]} == set(tested[:2])
+    assert f"2 of {len(tested)} test images are not shown" in text
+
+
+def test_a_model_card_that_was_changed_by_hand_is_kept(nasty_run, tmp_path, caplog):
+    run = shutil.copytree(nasty_run[0].run, tmp_path / "run")
+    card = run / "model_card.md"
+    made = card.read_text("utf-8")
+    tltool.write_report(run)
+    assert card.read_text("utf-8") == made and not caplog.messages
+    card.write_text(made + "Not for medical use.")
+    tltool.write_report(run)
+    assert card.read_text("utf-8").endswith("Not for medical use.")
+    assert "changed by hand" in caplog.messages[-1]
+
+
+def test_no_other_file_is_replaced(nasty_run, tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(tltool.TltoolError, match="where the model card goes, exists"):
+        tltool.write_report(nasty_run[0].run, out=tmp_path / "README.html")
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04cut"])
+def test_damaged_maps_are_drawn_again(nasty_run, tmp_path, content):
+    run = shutil.copytree(nasty_run[0].run, tmp_path / "run")
+    before = (run / "report.html").read_text("utf-8").count("What spoke for")
+    (run / "maps.npz").write_bytes(content)
+    tltool.write_report(run)
+    assert (run / "report.html").read_text("utf-8").count("What spoke for") == before > 0
+
+
+def test_a_report_that_fails_does_not_cost_the_run(tmp_path, monkeypatch, caplog):
+    def broken(*args, **kwargs):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("tltool.reporting.render_report", broken)
+    data = class_folders(tmp_path / "photos", n=8)
+    result = features_run(data, tmp_path / "run", store=tmp_path / "store")
+    assert tltool.Run(result.run).facts["state"] == "finished"
+    assert "could not be drawn (MemoryError: no room)" in caplog.messages[-1]
+    monkeypatch.undo()
+    assert tltool.write_report(result.run).is_file()
+
+
+def test_runs_of_the_same_images_by_other_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "photos"
+    for i in range(40):  # nothing tells them apart
+        save(data / "ab"[i % 2] / f"{i}.png", picture(i))
+    table = ["image,label,split"]
+    one = features_run(data, tmp_path / "a" / "run", store=tmp_path / "store")
+    splits = {row["file"]: row["split"] for row in tltool.Run(one.run).images()}
+    for name, split in splits.items():
+        table.append(f"photos/{name},{name.partition('/')[0]},{split}")
+    (tmp_path / "table.csv").write_text("\n".join(table) + "\n")
+    given = {"store": tmp_path / "store", "tap": "stem"}
+    two = features_run(tmp_path / "table.csv", tmp_path / "b" / "run", **given)
+    text = tltool.write_report([one.run, two.run]).read_text("utf-8")
+    assert "<th>a/run</th>" in text and "<th>b/run</th>" in text
+    wrong = [set(), set()]
+    for found, run in zip(wrong, (one, two), strict=True):
+        said = tltool.Run(run.run).tested()
+        missed = said.probabilities.argmax(axis=1) != said.targets
+        found |= {said.hashes[i] for i in np.flatnonzero(missed)}
+    apart = wrong[0] ^ wrong[1]
+    assert text.count("<figcaption>") == min(24, len(apart)) > 0
 
 
 def test_side_by_side(nasty_run, tmp_path, monkeypatch):
@@ -242,7 +324,8 @@ def test_command(finished_run, tmp_path):
     page = tmp_path / "again.html"
     done = CliRunner().invoke(app, ["report", str(result.run), "--out", str(page)])
     assert done.exit_code == 0 and done.stdout.strip() == str(page)
-    assert page.read_text("utf-8") == (result.run / "report.html").read_text("utf-8")
+    written = page.read_text("utf-8").replace("again.md", "model_card.md")
+    assert written == (result.run / "report.html").read_text("utf-8")
     for given, message in (
         ([str(result.run), "--out", "page.pdf"], ".html"),
         ([str(tmp_path)], "is not a run"),

@@ -571,7 +571,7 @@ def print_explanations(found: Explanations) -> None:
     _print_rich(table)
     for check in found.checks:
         steps = ", ".join(
-            f"{layer} {value:.2f}"
+            f"{layer} {'blank' if value is None else f'{value:.2f}'}"
             for layer, value in zip(check.layers, check.likeness, strict=True)
         )
         typer.echo(f"{check.map}, likeness after shuffling down to: {steps}")

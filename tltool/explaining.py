@@ -43,6 +43,9 @@ MAPS = ("occlusion", "grad-cam", "class-activation")
 
 _TOP = 3
 
+# Images on the page; the maps of further ones are files beside it.
+_MOST_SHOWN = 60
+
 # Bytes of an image's name in those of its overlays; disks take 255 of the whole.
 _LONGEST_STEM = 200
 
@@ -81,12 +84,14 @@ class MapCheck:
         map: the kind.
         layers: whose weights were shuffled one after the other, from the top down.
         likeness: rank correlation of the map with the one before, after each; the mean over the
-            images that it was tried on.
+            images that it was tried on, None where all of their maps are blank.
+        images: that it was tried on.
     """
 
     map: str
     layers: tuple[str, ...]
-    likeness: tuple[float, ...]
+    likeness: tuple[float | None, ...]
+    images: int
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,8 @@ def explain(
             _make(folder)
             found, picture = explainer.explain(one, label, checked, _stem(file, taken), folder)
             images.append(found)
-            shown.append(picture)
+            if len(shown) < _MOST_SHOWN:
+                shown.append(picture)
             # of several views each image costs as many, and says as much
             trying = checked and len(images) <= max(1, checks // loaded.n_views)
             for kind, steps in explainer.shuffled(one, found.explained) if trying else ():
@@ -209,6 +215,8 @@ def explain(
         shown,
         [(check.map, check.layers, check.likeness) for check in found_checks],
         (patch, stride),
+        len(images) - len(shown),
+        found_checks[0].images if found_checks else 0,
     )
     with _Written(page):
         write_atomically(page, text)
@@ -422,5 +430,6 @@ class _Explainer:
 
 def _mean_check(kind: str, tried: Sequence[Sequence[tuple[str, float]]]) -> MapCheck:
     layers = tuple(name for name, _ in tried[0])
-    values = np.mean([[value for _, value in steps] for steps in tried], axis=0)
-    return MapCheck(kind, layers, tuple(float(value) for value in values))
+    told = [[value for _, value in at if np.isfinite(value)] for at in zip(*tried, strict=True)]
+    likeness = tuple(float(np.mean(values)) if values else None for values in told)
+    return MapCheck(kind, layers, likeness, len(tried))

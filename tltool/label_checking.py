@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tltool._files import printable, write_atomically
 from tltool._validation import TltoolError, storage_error
-from tltool.data import check_listing
+from tltool.data import check_listing, read_corrections
 from tltool.features import FeatureStore
 from tltool.label_errors import suspected_labels
 from tltool.linear.linear_head import softmax
-from tltool.report import DoubtedImage, check_page_name, render_doubted
+from tltool.report import DoubtedImage, check_page_name, default_page, render_doubted
 from tltool.settings import AdaptSettings
 from tltool.strategies import OffTheShelf
 
 __all__ = ["LabelCheck", "check_labels"]
+
+_log = logging.getLogger(__name__)
 
 # Every image is held out once; the strength that calibrates and chooses least.
 _CLASSIFIER = "lda"
@@ -92,7 +95,7 @@ def check_labels(
         out: the page; None for `labels-NAME.html`. A CSV file of the same name is written beside
             it: in its column `correction` one writes a class, or `!leave out`, and
             `adapt --relabel FILE` takes that. The page writes such files, too.
-        force: replace both.
+        force: replace both; corrections that the file has stay in it.
         store: folder of the feature store; None for the user's.
         **settings: `backbone`, `weights`, `tap`, `input_size`, `views`, `seed`, `engine`,
             `precision`, `bad_images`, `relabel` and a table's columns, as in `AdaptSettings`.
@@ -107,10 +110,15 @@ def check_labels(
         'tulip'
     """
     chosen = AdaptSettings.checked("check_labels", settings, _OF_LABELS)
-    name = str(data).removeprefix("tfds:").replace(":", "-").rstrip("/")
-    page = Path(out).expanduser() if out else Path(f"labels-{Path(name).resolve().stem}.html")
+    page = Path(out).expanduser() if out else default_page("labels", data)
     check_page_name(page, force=force)
     table = page.with_suffix(".csv")
+    for what, given in (("DATA", data), ("--relabel", chosen.relabel)):
+        if given is not None and Path(given).expanduser().resolve() == table.resolve():
+            raise TltoolError(
+                f"{table}, where corrections go, is {what} itself; name another page with --out."
+            )
+    made = _corrections_in(table) if force else {}
     if table.exists() and not force:
         raise TltoolError(
             f"{table} exists; name another place with --out, or add --force to replace it."
@@ -152,16 +160,29 @@ def check_labels(
         dataset.source, source.backbone.preset.name, len(targets), right, doubted, page, table
     )
     try:
-        write_atomically(table, _table(doubted))
+        write_atomically(table, _table(doubted, made))
         write_atomically(page, render_doubted(found.source, doubted, dataset.labels, len(targets)))
     except OSError as error:
         raise storage_error("write", page, error, "name another place with --out") from error
     return found
 
 
-def _table(doubted: Sequence[DoubtedImage]) -> str:
+def _corrections_in(table: Path) -> dict[str, str]:
+    """What somebody wrote into the file before; nothing where there is none that can be read."""
+    try:
+        return read_corrections(table) if table.is_file() else {}
+    except TltoolError as error:
+        _log.warning("%s is replaced: %s", table, error)
+        return {}
+
+
+def _table(doubted: Sequence[DoubtedImage], made: Mapping[str, str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("file", "label", "suggested", "probability", "correction"))
-    writer.writerows((d.file, d.given, d.suggested, f"{d.probability:.4f}", "") for d in doubted)
+    for d in doubted:
+        row = (d.file, d.given, d.suggested, f"{d.probability:.4f}", made.get(d.file, ""))
+        writer.writerow(row)
+    shown = {d.file for d in doubted}
+    writer.writerows((f, "", "", "", c) for f, c in made.items() if f not in shown)
     return text.getvalue()

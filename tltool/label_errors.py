@@ -42,7 +42,8 @@ def suspected_labels(probabilities: np.ndarray, targets: np.ndarray) -> list[Sus
         targets: `(n,)`, the classes that they are labelled with.
 
     Returns:
-        The most doubtful first: by how much less probable the given class is than the other.
+        The most doubtful first: by how much less probable the given class is than the other. None
+        of a class with a single image.
 
     Source: Northcutt, Jiang, Chuang, "Confident Learning: Estimating Uncertainty in Dataset
     Labels", 2021, https://doi.org/10.1613/jair.1.12125
@@ -53,7 +54,8 @@ def suspected_labels(probabilities: np.ndarray, targets: np.ndarray) -> list[Sus
     thresholds = np.where(counts > 0, own / np.maximum(counts, 1), np.inf)
     confident = np.where(probabilities >= thresholds - _ROUNDING, probabilities, -1.0)
     best = confident.argmax(axis=1)
-    rows = np.flatnonzero((confident[np.arange(n), best] >= 0) & (best != targets))
+    told = counts[targets] > 1  # of a class with one image, who judges it was shown none
+    rows = np.flatnonzero((confident[np.arange(n), best] >= 0) & (best != targets) & told)
     found = [
         Suspect(
             int(row),

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tltool.features import FeatureSource, FeatureStore, checked_bytes
 from tltool.linear import Problem, choose, fit_candidate, out_of_fold_scores
 from tltool.linear.linear_head import softmax
 from tltool.metrics import Interval, is_clearly_lower, wilson_interval
-from tltool.report import check_page_name, render_atlas
+from tltool.report import check_page_name, default_page, render_atlas
 from tltool.reporting import finish_report
 from tltool.runs import Run
 from tltool.settings import AdaptSettings
@@ -125,6 +125,8 @@ class Atlas:
         changes: what was done to images.
         page: where it is drawn.
         seconds: that it took.
+        weights: "pretrained"; "trained", if on these very images, on which the network then does
+            better than it would on others; or "random".
     """
 
     backbone: str
@@ -137,21 +139,31 @@ class Atlas:
     changes: tuple[ChangeCurve, ...]
     page: Path
     seconds: float
+    weights: str = "pretrained"
 
     @property
-    def in_words(self) -> tuple[str, str]:
-        """Two sentences: the most useful layer, and where features turn task-specific."""
+    def in_words(self) -> tuple[str, ...]:
+        """Sentences: the most useful layer, where features turn task-specific, what flatters."""
         best = next(layer for layer in self.layers if layer.tap == self.best)
         others = [x.tap for x in self.layers if x.as_good and x.tap != self.best]
         level = f"; nothing tells it from {', '.join(others)}" if others else ""
         useful = f"The most useful layer is {self.best}: {best.accuracy.value:.1%}{level}."
-        if self.turns is None:
-            return useful, "Up to the last layer features gain or stay as good for these classes."
-        last = self.layers[-1]
-        return useful, (
-            f"Beyond {self.turns} features turn to the classes that the network was trained on: at "
-            f"{last.tap} the probe is {last.behind:.1%} less accurate, beyond chance."
+        turning = "Up to the last layer features gain or stay as good for these classes."
+        if self.turns is not None:
+            last = self.layers[-1]
+            why = "features tell less"
+            if self.weights == "pretrained":
+                why = "features turn to the classes that the network was trained on"
+            turning = (
+                f"Beyond {self.turns} {why}: at {last.tap} the probe is "
+                f"{last.behind:.1%} less accurate, beyond chance."
+            )
+        if self.weights != "trained":
+            return useful, turning
+        flattered = (
+            "This network was trained on these very images, which flatters its upper layers."
         )
+        return useful, turning, flattered
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values."""
@@ -210,7 +222,9 @@ def atlas(
             data, chosen = _of_run(run, settings)
         listing = chosen.listing(data)
         source = chosen.make_source(kept)
+        weights = "pretrained" if source.backbone.weights.seed is None else "random"
         if run is not None and run.trained_network:
+            weights = "trained"
             trained = source.backbone.with_weights(trained_arrays(run), str(run.folder))
             source = source.of_backbone(trained)
         checked, _ = check_listing(listing, bad_images=chosen.bad_images, cache=kept)
@@ -218,6 +232,7 @@ def atlas(
             checked, seed=chosen.seed_of_splits, test=chosen.test, val=chosen.val
         )
         found = _measured(source, dataset, images, chosen.seed, page, started)
+        found = replace(found, weights=weights)
         kept.trim()
     _write(found, run, page)
     return found
@@ -226,8 +241,7 @@ def atlas(
 def _page_of(where: str | Path, run: Run | None, out: str | Path | None, force: bool) -> Path:
     if out is None and run is not None:
         return run.folder / "report.html"
-    name = str(where).removeprefix("tfds:").replace(":", "-").rstrip("/")
-    page = Path(out).expanduser() if out else Path(f"atlas-{Path(name).resolve().stem}.html")
+    page = Path(out).expanduser() if out else default_page("atlas", where)
     check_page_name(page, force=force)
     return page
 
@@ -290,7 +304,7 @@ def _layers(backbone: Backbone) -> list[_Layer]:
         for tap, end in backbone.preset.blocks.items()
         if order.index(end) <= order.index(last)
     ]
-    own = ", ".join(tap.name for tap in backbone.taps)
+    own = backbone.taps[0].name if len(backbone.taps) == 1 else "head"
     if own in backbone.preset.blocks:  # which has a row of its own, with places
         own = _named(backbone.parts)
     return [*found, _Layer(own, last, backbone.parts, backbone.parts)]
@@ -532,8 +546,8 @@ def _write(found: Atlas, run: Run | None, page: Path) -> None:
         if run is not None:
             text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
             write_atomically(run.folder / "atlas.json", text)
-            finish_report(run)
-        if run is None or page != run.folder / "report.html":
+            run.add(finish_report(run))
+        if run is None or page.resolve() != (run.folder / "report.html").resolve():
             write_atomically(page, render_atlas(facts))
     except OSError as error:
         raise storage_error("write", page, error, "name another place with --out") from error

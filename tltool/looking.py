@@ -225,8 +225,8 @@ def _network_of(where: str | Path, weights: str | None) -> LookedAt:
             f"{nearest(str(where), backbone_names())}"
         )
     run = Run(folder)
-    if run.is_ensemble:
-        members = run.facts.get("members") or [{"run": "one of --strategy off-the-shelf"}]
+    members = run.facts.get("members")
+    if members:
         raise TltoolError(
             f"{run.folder} is an ensemble of several networks, and one is looked at; name a run of "
             f"one network, such as {members[0]['run']}."

@@ -23,7 +23,7 @@ from tltool.layout import check_layout, lay_out, neighbours
 from tltool.linear import Problem, choose, out_of_fold_scores
 from tltool.linear.linear_head import softmax
 from tltool.report.map_page import MapContent, MapImage, map_page
-from tltool.report.pages import check_page_name
+from tltool.report.pages import check_page_name, default_page, name_of
 from tltool.report.sprites import sprites_of
 from tltool.run_features import RunImages, run_features
 from tltool.runs import Run
@@ -147,7 +147,7 @@ def map_features(
     """
     check_layout(layout)
     seed = check_int("--seed", seed, low=0, high=2**32 - 1)
-    page = Path(out).expanduser() if out else Path(f"map-{_name(where)}.html")
+    page = Path(out).expanduser() if out else default_page("map", where)
     check_page_name(page, force=force)
     clock = Clock({})
     of_data: dict[str, Any] = {
@@ -181,7 +181,7 @@ def map_features(
         *_note_of_missing(sprites.missing, n),
     )
     with clock.phase("page"):
-        title = f"Map of {printable(_name(where))}"
+        title = f"Map of {name_of(where)}"
         content = MapContent(title, notes, known.labels, known.images, points, near, sprites)
         try:
             write_atomically(page, map_page(content))
@@ -306,17 +306,6 @@ def _cross_validated(
         chosen = choose(problem, folds, _CLASSIFIERS, _CHAINS, nested=False).chosen
         scores = out_of_fold_scores(problem, chosen.candidate, folds)
     return _Told.of(softmax(scores / chosen.temperature), targets, labels)
-
-
-def _name(where: str | Path) -> str:
-    """What a page on a run or on data is called, fit for a file's name."""
-    text = str(where)
-    if text.startswith("tfds:"):
-        stem = text.removeprefix("tfds:")
-    else:
-        path = Path(text).expanduser().resolve()
-        stem = path.stem if path.suffix.lower() in (".csv", ".tsv") else path.name
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in stem) or "data"
 
 
 def _refuse_options(where: str | Path, given: dict[str, Any]) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from tltool._files import atomic_path, write_atomically
+from tltool._files import atomic_path, sha256_of, write_atomically
 from tltool._validation import TltoolError, storage_error
 from tltool.comparing import compare, distinct_runs
 from tltool.data import UnreadableImageError, canvas
@@ -84,35 +85,72 @@ def write_report(
     run = Run(given[0])
     own = run.folder / _REPORT
     page = named or own
-    check_page_name(page, force=force or page.resolve() == own.resolve())
-    _report(run, page, None)
+    same = page.resolve() == own.resolve()
+    check_page_name(page, force=force or same)
+    facts = _report(run, page, None, force=force)
+    if facts:
+        run.add(facts)
     return page
 
 
-def finish_report(run: Run, model: keras.Model | None = None) -> None:
+def finish_report(run: Run, model: keras.Model | None = None) -> dict[str, Any]:
     """Write `report.html` and `model_card.md` of a run into its folder.
+
+    What goes wrong in drawing them costs the report, never the run.
 
     Args:
         run: all of whose other files are there.
         model: its own, where somebody has it in memory.
+
+    Returns:
+        What belongs into `run.json`.
+
+    Raises:
+        TltoolError: they cannot be written.
     """
-    _report(run, run.folder / _REPORT, model)
-
-
-def _report(run: Run, page: Path, model: keras.Model | None) -> None:
-    content = RunContent(run)
-    maps = _kept_maps(run)
-    if maps is None:
-        maps = _maps_of_mistakes(content, model)
-        _keep(run, maps)
-    atlas = run.folder / _ATLAS
     try:
-        found: dict[str, Any] | None = json.loads(atlas.read_text("utf-8"))
+        return _report(run, run.folder / _REPORT, model)
+    except TltoolError:
+        raise
+    except Exception as error:
+        _log.debug("no report", exc_info=True)
+        _log.warning(
+            "The report of %s could not be drawn (%s: %s); the run itself is whole. Try again "
+            "with: tltool report %s",
+            run.folder,
+            type(error).__name__,
+            " ".join(str(error).split())[:200],
+            run.folder,
+        )
+        return {}
+
+
+def _report(
+    run: Run, page: Path, model: keras.Model | None, *, force: bool = True
+) -> dict[str, Any]:
+    own = page.resolve() == (run.folder / _REPORT).resolve()
+    card = run.folder / _CARD if own else page.with_suffix(".md")
+    if not own and card.exists() and not force:
+        raise TltoolError(
+            f"{card}, where the model card goes, exists; name another page with --out, or add "
+            "--force to replace both."
+        )
+    content = RunContent(run)
+    kept = _kept_maps(run)
+    maps = kept | _maps_of_mistakes(content, model, kept)
+    if len(maps) > len(kept):
+        _keep(run, maps)
+    try:
+        found = json.loads((run.folder / _ATLAS).read_text("utf-8"))
     except (OSError, ValueError):
         found = None
-    _write(page, render_report(content, maps, found))
-    card = page.parent / _CARD if page.parent == run.folder else page.with_suffix(".md")
+    _write(page, render_report(content, maps, found, card.name))
+    by_hand = own and card.exists() and sha256_of(card).hex() != run.facts.get("model_card")
+    if by_hand and run.facts.get("model_card"):
+        _log.warning("%s was changed by hand and is left as it is.", card)
+        return {}
     _write(card, card_as_markdown(content.title, content.card))
+    return {"model_card": sha256_of(card).hex()} if own else {}
 
 
 def _write(path: Path, text: str) -> None:
@@ -122,10 +160,17 @@ def _write(path: Path, text: str) -> None:
         raise storage_error("write", path, error, "name another place with --out") from error
 
 
-def _maps_of_mistakes(content: RunContent, model: keras.Model | None) -> dict[str, np.ndarray]:
-    """Of the surest mistakes, what spoke for the class that was named, `(rows, columns)` each."""
+def _maps_of_mistakes(
+    content: RunContent, model: keras.Model | None, kept: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Of the surest mistakes, what spoke for the class that was named, `(rows, columns)` each.
+
+    Those that are kept are left out, and those whose images are gone or have changed.
+    """
     tested, run = content.tested, content.run
-    rows = [i for i in tested.mistakes[:MOST_MISTAKES] if tested.paths[i] is not None]
+    rows = [i for i in tested.mistakes[:MOST_MISTAKES] if tested.names[i] not in kept]
+    images = {i: tested.image(int(i)) for i in rows}
+    rows = [i for i in rows if images[i] is not None]
     if not rows:
         return {}
     started = time.perf_counter()
@@ -138,8 +183,8 @@ def _maps_of_mistakes(content: RunContent, model: keras.Model | None) -> dict[st
     draw = shares_of_score if network.linear else grad_cam
     for i in rows:
         try:
-            pixels = canvas(tested.paths[i].read_bytes(), run.canvas_size)[None]
-        except (OSError, UnreadableImageError):
+            pixels = canvas(images[i] or b"", run.canvas_size)[None]
+        except UnreadableImageError:
             continue
         one = draw(network, pixels, [int(tested.predicted[i])], run.input_size)[0]
         small = Image.fromarray(one).resize((_SIDE, _SIDE), Image.Resampling.BOX)
@@ -149,13 +194,13 @@ def _maps_of_mistakes(content: RunContent, model: keras.Model | None) -> dict[st
     return found
 
 
-def _kept_maps(run: Run) -> dict[str, np.ndarray] | None:
-    """Maps drawn when the run was made; None where there are none."""
+def _kept_maps(run: Run) -> dict[str, np.ndarray]:
+    """Maps that were drawn before."""
     try:
         with np.load(run.folder / _MAPS, allow_pickle=False) as kept:
             return dict(zip(kept["files"].tolist(), kept["maps"].astype(np.float32), strict=True))
-    except (OSError, ValueError, KeyError):
-        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}
 
 
 def _keep(run: Run, maps: dict[str, np.ndarray]) -> None:

@@ -48,9 +48,12 @@ class RunImages:
         """SHA-256 of each file."""
         return [bytes.fromhex(row["sha256"]) for row in self.rows]
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """Where names of files start from."""
+        noted = self.run.facts.get("images_in")
+        if noted and Path(noted).is_dir():
+            return Path(noted)
         data = Path(self.run.facts["settings"]["data"])
         return data if data.is_dir() else data.parent  # a table names files beside it
 
@@ -95,8 +98,9 @@ def run_features(
     run = images.run
     if run.is_ensemble:
         members = run.facts.get("members") or [{"run": "one of --strategy off-the-shelf"}]
+        what = "members" if run.facts.get("members") else "classifiers"
         raise TltoolError(
-            f"{run.folder} is an ensemble, whose members have features of their own; name another "
+            f"{run.folder} is an ensemble, whose {what} have features of their own; name another "
             f"run, such as {members[0]['run']}."
         )
     arrays = _stored(images, store)

@@ -228,11 +228,13 @@ class Said:
     """What a run said of images.
 
     Args:
+        files: their names.
         hashes: their SHA-256, hexadecimal.
         targets: `(n,)`, true classes as numbers of the run's labels.
         probabilities: `(n, k)`, float64.
     """
 
+    files: tuple[str, ...]
     hashes: tuple[str, ...]
     targets: np.ndarray
     probabilities: np.ndarray
@@ -425,6 +427,10 @@ class Run:
 
     def images(self) -> list[dict[str, str]]:
         """File, label, split and sha256 of every image of the run; empty if it was not kept."""
+        return list(self._images)
+
+    @cached_property
+    def _images(self) -> list[dict[str, str]]:
         try:
             with (self.folder / _DATASET).open(encoding="utf-8", newline="") as file:
                 return list(csv.DictReader(file))
@@ -437,6 +443,10 @@ class Run:
         Raises:
             TltoolError: the tables of the run are damaged.
         """
+        return self._tested
+
+    @cached_property
+    def _tested(self) -> Said:
         return self._said(_PREDICTIONS)
 
     def held_out(self) -> Said | None:
@@ -445,10 +455,14 @@ class Run:
         Raises:
             TltoolError: the tables of the run are damaged.
         """
+        return self._held_out
+
+    @cached_property
+    def _held_out(self) -> Said | None:
         return self._said(_HELD_OUT) if (self.folder / _HELD_OUT).exists() else None
 
     def _said(self, table: str) -> Said:
-        hashes = {row["file"]: row["sha256"] for row in self.images()}
+        hashes = {row["file"]: row["sha256"] for row in self._images}
         number = {label: i for i, label in enumerate(self.labels)}
         path = self.folder / table
         try:
@@ -456,6 +470,7 @@ class Run:
                 header, *rows = csv.reader(file)
             columns = [header.index(f"probability of {label}") for label in self.labels]
             return Said(
+                tuple(row[0] for row in rows),
                 tuple(hashes[row[0]] for row in rows),
                 np.array([number[row[1]] for row in rows], np.int64),
                 np.array([[float(row[i]) for i in columns] for row in rows], np.float64),

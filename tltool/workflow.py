@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tltool._clock import Clock
-from tltool._files import printable, sha256_of
+from tltool._files import counted, printable, sha256_of
 from tltool._validation import TltoolError
 from tltool.advising import settle
 from tltool.backbones import Backbone
@@ -23,6 +23,7 @@ from tltool.data import (
     SplitReport,
     TableColumns,
     check_listing,
+    read_corrections,
     read_listing,
     split_dataset,
 )
@@ -40,7 +41,16 @@ from tltool.strategies import FittedClassifier, Teacher
 from tltool.training import Checkpoints, TrainingRecord
 from tltool.training.tensorboard import TensorBoardLog
 
-__all__ = ["Settled", "absolute", "adapt", "check", "finish_run", "resume", "versions"]
+__all__ = [
+    "Settled",
+    "absolute",
+    "adapt",
+    "check",
+    "finish_run",
+    "images_in",
+    "resume",
+    "versions",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -181,6 +191,7 @@ def _adapted(
             advice = None if told is None else told.as_json()
             backbone = chosen.make_backbone(warnings)
             warnings = list(dict.fromkeys(warnings))
+        warnings += _of_corrections(chosen, dataset)
         for warning in warnings:
             _log.warning(warning)
         source = chosen.make_source(kept, backbone)
@@ -329,6 +340,27 @@ def resume(run: str | Path) -> RunResult:
     return _adapted(place, chosen, advice=RunWriter.advised(folder))
 
 
+def _of_corrections(settings: AdaptSettings, dataset: Dataset) -> list[str]:
+    """What corrected labels put in doubt."""
+    if settings.relabel is None:
+        return []
+    corrected = read_corrections(settings.relabel)
+    n = sum(e.name in corrected for e in dataset.of("test"))
+    if not n:
+        return []
+    return [
+        f"Labels of {counted(n, 'test image')} were corrected; if a model suggested that, the "
+        "figures flatter models like it."
+    ]
+
+
+def images_in(dataset: Dataset) -> str | None:
+    """The folder that names of images start from; None where that cannot be told."""
+    first = dataset.examples[0]
+    place = str(first.path)
+    return place.removesuffix(first.name) if place.endswith("/" + first.name) else None
+
+
 def _teacher(settings: AdaptSettings, dataset: Dataset) -> Teacher | None:
     """What the run that is to teach says of the images to learn from.
 
@@ -469,8 +501,9 @@ def _write_run(
             "check": asdict(report),
             "splits": asdict(splits),
             "versions": versions(),
+            "images_in": images_in(dataset),
         }
     )
-    finish_report(Run(writer.folder, unfinished=True), model)
+    writer.update(finish_report(Run(writer.folder, unfinished=True), model))
     writer.finish()
     Checkpoints.of_run(writer.folder).remove()

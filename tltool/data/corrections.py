@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from tltool._files import counted
 from tltool._validation import TltoolError, nearest, storage_error
 from tltool.data.listing import Listing
 
@@ -93,4 +94,8 @@ def relabelled(listing: Listing, corrections: Mapping[str, str]) -> Listing:
         for entry in listing.entries
         if corrections.get(entry.name) != LEFT_OUT
     )
-    return replace(listing, entries=entries)
+    before = {entry.name: entry.label for entry in listing.entries}
+    changed = counted(sum(before[e.name] != e.label for e in entries), "label")
+    left_out = counted(len(listing.entries) - len(entries), "image")
+    note = f"--relabel corrected {changed} and left {left_out} out."
+    return replace(listing, entries=entries, notes=(*listing.notes, note))

@@ -33,7 +33,7 @@ from tltool.report import ReportTable, findings_in_words
 from tltool.reporting import finish_report
 from tltool.results import RunResult
 from tltool.runs import Run, RunWriter, Said, free_folder
-from tltool.workflow import versions
+from tltool.workflow import images_in, versions
 
 if TYPE_CHECKING:
     import keras
@@ -149,13 +149,14 @@ def combine_runs(
             "check": asdict(check),
             "splits": asdict(splits),
             "versions": versions(),
+            "images_in": images_in(dataset),
             "tables": [
                 asdict(table)
                 for table in (*weighed.tables(facts_of_members), _comparison_table(comparison))
             ],
         }
     )
-    finish_report(Run(writer.folder, unfinished=True), model)
+    writer.update(finish_report(Run(writer.folder, unfinished=True), model))
     writer.finish()
     return ensemble
 
@@ -241,7 +242,10 @@ def _compared(
     """The ensemble and its members, on the images that all were tested on."""
     examples = dataset.of("test")
     said = Said(
-        tuple(e.hash.hex() for e in examples), dataset.targets(examples), judged.probabilities
+        tuple(e.name for e in examples),
+        tuple(e.hash.hex() for e in examples),
+        dataset.targets(examples),
+        judged.probabilities,
     )
     whole = Entrant(
         printable(str(out)),

@@ -10,7 +10,7 @@ from tltool.report.explanations import ExplainedImage, ExplainedMap, render_expl
 from tltool.report.findings import findings_in_words
 from tltool.report.html import MOST_MISTAKES, render_report
 from tltool.report.overlays import overlay, shown_image
-from tltool.report.pages import check_page_name, render_page
+from tltool.report.pages import check_page_name, default_page, render_page
 from tltool.report.thumbnails import data_address, thumbnail
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "check_page_name",
     "check_sheet_name",
     "data_address",
+    "default_page",
     "findings_in_words",
     "overlay",
     "render_atlas",

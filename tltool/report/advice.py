@@ -31,6 +31,7 @@ class Placed:
         low, high: ends of the distance's interval.
         cells: x, y and text of each cell.
         references: y and name of known distances.
+        threshold: images of each class below which a set is small.
     """
 
     width: int
@@ -43,6 +44,7 @@ class Placed:
     high: float
     cells: tuple[tuple[float, float, str], ...]
     references: tuple[tuple[float, str], ...]
+    threshold: float
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ def _placed(advice: Mapping[str, Any]) -> Placed:
             for one in (advice["similarity"] or {}).get("references", ())
             if one["name"] in ("Caltech-101", "CIFAR-10, enlarged", "digits, enlarged")
         ),
+        rules.small,
     )
 
 

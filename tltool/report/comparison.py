@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
+from dataclasses import dataclass
+from pathlib import Path
 
 from tltool.comparing import Comparison
 from tltool.metrics import METRIC_NAMES
@@ -26,17 +26,54 @@ def render_comparison(contents: Sequence[RunContent], found: Comparison) -> str:
     """
     order = {one.run: i for i, one in enumerate(found.runs)}
     runs = sorted(contents, key=lambda c: order.get(str(c.run.folder), len(order)))
-    differing = _differing(runs)
+    said = [_said(content) for content in runs]
+    common = [content for content in said[0] if all(content in one for one in said)]
     return render_page(
         "comparison.html.j2",
         title=f"{len(runs)} runs on {found.n:,} test images",
         found=found,
         runs=runs,
+        heads=_heads([content.run.folder for content in runs]),
         names=METRIC_NAMES,
-        settings=differing,
-        classes=_by_class(runs),
-        disagreed=_disagreed(runs),
+        settings=_differing(runs),
+        classes=_by_class(runs[0].run.labels, said, common),
+        disagreed=_disagreed(runs[0], said, common),
     )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a run said of an image: the class, how sure, and whether that is right."""
+
+    row: int
+    true: str
+    named: str
+    sure: float
+
+    @property
+    def right(self) -> bool:
+        return self.named == self.true
+
+
+def _said(content: RunContent) -> dict[bytes, _Answer]:
+    """By SHA-256 of the image."""
+    tested = content.tested
+    sure = tested.probabilities.max(axis=1)
+    return {
+        image: _Answer(i, tested.labels[t], tested.labels[p], float(sure[i]))
+        for i, (image, t, p) in enumerate(
+            zip(tested.hashes, tested.targets, tested.predicted, strict=True)
+        )
+    }
+
+
+def _heads(folders: Sequence[Path]) -> list[str]:
+    """The shortest ends of paths that tell them apart."""
+    for length in range(1, max(len(folder.parts) for folder in folders)):
+        ends = [str(Path(*folder.parts[-length:])) for folder in folders]
+        if len(set(ends)) == len(ends):
+            return ends
+    return [str(folder) for folder in folders]
 
 
 def _differing(runs: Sequence[RunContent]) -> list[tuple[str, list[str]]]:
@@ -47,52 +84,40 @@ def _differing(runs: Sequence[RunContent]) -> list[tuple[str, list[str]]]:
     return [(name, values) for name, values in rows if len(set(values)) > 1]
 
 
-def _by_class(runs: Sequence[RunContent]) -> list[tuple[str, list[float | None]]]:
-    """Recall of each class in each run; classes that differ most come first."""
+def _by_class(
+    labels: Sequence[str], said: Sequence[dict[bytes, _Answer]], common: Sequence[bytes]
+) -> list[tuple[str, list[float | None]]]:
+    """Recall of each class in each run, on common images; classes that differ most come first."""
     found = []
-    for label in runs[0].run.labels:
-        recalls: list[float | None] = []
-        for content in runs:
-            tested = content.tested
-            own = tested.targets == content.run.labels.index(label)
-            hits = (tested.predicted == tested.targets)[own]
-            recalls.append(float(hits.mean()) if len(hits) else None)
+    for label in labels:
+        own = [image for image in common if said[0][image].true == label]
+        recalls: list[float | None] = [
+            sum(one[image].right for image in own) / len(own) if own else None for one in said
+        ]
         found.append((label, recalls))
 
     def spread(row: tuple[str, list[float | None]]) -> float:
         known = [value for value in row[1] if value is not None]
-        return float(np.ptp(known)) if known else -1.0
+        return max(known) - min(known) if known else -1.0
 
     return sorted(found, key=lambda row: -spread(row))
 
 
 def _disagreed(
-    runs: Sequence[RunContent],
-) -> list[tuple[str, str, str, list[tuple[str, float, bool]]]]:
+    first: RunContent, said: Sequence[dict[bytes, _Answer]], common: Sequence[bytes]
+) -> list[tuple[str, str, str, list[_Answer]]]:
     """Images that some name right and others wrong: picture, file, class, and what each said."""
-    said: list[dict[str, tuple[str, float, bool]]] = []
-    for content in runs:
-        tested = content.tested
-        sure = tested.probabilities.max(axis=1)
-        said.append(
-            {
-                name: (tested.labels[p], float(s), bool(p == t))
-                for name, p, t, s in zip(
-                    tested.names, tested.predicted, tested.targets, sure, strict=True
-                )
-            }
-        )
-    first = runs[0].tested
     rows = []
-    for name, path, target in zip(first.names, first.paths, first.targets, strict=True):
-        if not all(name in one for one in said):
-            continue
-        answers = [one[name] for one in said]
-        if len({right for *_, right in answers}) > 1:
-            surest = max(sure for _, sure, right in answers if not right)
-            rows.append((surest, name, path, first.labels[target], answers))
+    for image in common:
+        answers = [one[image] for one in said]
+        if len({answer.right for answer in answers}) > 1:
+            surest = max(answer.sure for answer in answers if not answer.right)
+            rows.append((surest, image, answers))
     rows.sort(key=lambda row: -row[0])
-    return [
-        (data_address(None if path is None else thumbnail(path)), name, label, answers)
-        for _, name, path, label, answers in rows[:_MOST_SHOWN]
-    ]
+    tested = first.tested
+    found = []
+    for _, image, answers in rows[:_MOST_SHOWN]:
+        i = answers[0].row
+        picture = data_address(thumbnail(tested.paths[i], image))
+        found.append((picture, tested.names[i], answers[0].true, answers))
+    return found

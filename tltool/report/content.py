@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -138,27 +139,34 @@ class RunContent:
     def tested(self) -> Tested:
         """What was said of the test images."""
         said = self.run.tested()
-        place = {content: i for i, content in enumerate(self.images.hashes)}
-        rows = [place[bytes.fromhex(content)] for content in said.hashes]
+        place = {row["file"]: i for i, row in enumerate(self.images.rows)}
+        rows = [place[name] for name in said.files]
         return Tested(
-            [self.images.rows[i]["file"] for i in rows],
+            list(said.files),
             [self.images.paths[i] for i in rows],
+            [self.images.hashes[i] for i in rows],
             said.targets,
             said.probabilities,
             self.run.labels,
         )
 
+    @property
+    def judged(self) -> int:
+        """How many images something was said of before they were fitted on."""
+        held = self.run.held_out()
+        return len(self.run.tested().files) + (0 if held is None else len(held.files))
+
     @cached_property
     def doubted(self) -> list[DoubtedImage]:
         """Images whose labels are doubted, by what was said of them before they were fitted on."""
         said = [one for one in (self.run.held_out(), self.run.tested()) if one is not None]
-        hashes = [content for one in said for content in one.hashes]
+        files = [name for one in said for name in one.files]
         probabilities = np.concatenate([one.probabilities for one in said])
         targets = np.concatenate([one.targets for one in said])
-        place = {content: i for i, content in enumerate(self.images.hashes)}
+        place = {row["file"]: i for i, row in enumerate(self.images.rows)}
         found = []
         for suspect in suspected_labels(probabilities, targets):
-            i = place[bytes.fromhex(hashes[suspect.row])]
+            i = place[files[suspect.row]]
             row = self.images.rows[i]
             found.append(
                 DoubtedImage(
@@ -235,7 +243,9 @@ class RunContent:
     @property
     def commands(self) -> list[str]:
         """What to type to have it again, and to use it."""
-        run = shlex.quote(str(self.run.folder))
+        run = shlex.quote(str(self.run.folder.resolve()))
+        settings = self.facts["settings"]
+        data = shlex.quote(str(settings.get("data") or self.source))
         columns = "".join(
             f" --{name}-column {shlex.quote(value)}"
             for name, value in asdict(self.run.columns).items()
@@ -246,7 +256,7 @@ class RunContent:
             columns += f" --relabel {shlex.quote(begun['relabel'])}"
         return [
             self.reproduced_by,
-            f"tltool evaluate {run} {shlex.quote(self.source)} --split test{columns}",
+            f"tltool evaluate {run} {data} --split test{columns}",
             f"tltool predict {run} PHOTO.jpg",
             f"tltool explain {run} PHOTO.jpg",
         ]
@@ -255,14 +265,9 @@ class RunContent:
     def reproduced_by(self) -> str:
         """The command that makes the same run again."""
         begun = self.facts.get("begun") or {}
-        if "combine" in begun:
-            return shlex.join(["tltool", "ensemble", *begun["combine"]["runs"]])
-        if "grow" in begun:
-            grown = begun["grow"]
-            words = ["tltool", "ensemble", grown["data"]]
-            words += ["--backbones", ",".join(grown["backbones"])]
-            words += ["--strategies", ",".join(grown["strategies"])]
-            return shlex.join([*words, "--members", str(grown["members"])])
+        for kind in ("combine", "grow"):
+            if kind in begun:
+                return shlex.join(["tltool", "ensemble", *_words_of_ensemble(begun[kind])])
         given = begun.get("settings") or self.facts["settings"]
         words = ["tltool", "adapt", begun.get("data") or self.source]
         for field in fields(AdaptSettings):
@@ -302,7 +307,10 @@ class RunContent:
             f"{facts['n_test']:,} that no choice was made on.",
         ]
         if self.doubted:
-            data.append(f"{counted(len(self.doubted), 'label')} may be wrong.")
+            data.append(
+                f"{counted(len(self.doubted), 'label')} of {self.judged:,} that were judged may be "
+                "wrong."
+            )
         figures = [
             f"{title}: {value.value:.3f} (95 % interval {value.low:.3f} to {value.high:.3f}; "
             f"{meaning})."
@@ -332,10 +340,32 @@ class RunContent:
             CardSection("Data", tuple(data)),
             CardSection("Figures", tuple(figures)),
             CardSection("Limits", tuple(limits)),
-            CardSection("Made by", (self.reproduced_by,)),
+            CardSection("Made by", (self.reproduced_by,), code=True),
         ]
 
     @property
     def _made_by(self) -> str:
         made: Mapping[str, str] = self.facts.get("versions") or {}
         return made.get("tltool", version("tltool"))
+
+
+# What `tltool ensemble` does where nothing is said.
+_USUAL = {"combine": "auto", "soup": "none", "engine": "auto", "seed": 0}
+
+
+def _words_of_ensemble(begun: Mapping[str, Any]) -> list[str]:
+    """Arguments and options of the command that made an ensemble."""
+    runs, data = begun.get("runs"), begun.get("data")
+    words = [str(run) for run in runs] if runs else [str(data)]
+    for name, value in begun.items():
+        if name in ("runs", "settings") or (name == "data" and not runs):
+            continue
+        if value in (None, "", [], False) or value == _USUAL.get(name):
+            continue
+        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        words += [f"--{name.replace('_', '-')}", text]
+    usual = {field.name: field.default for field in fields(AdaptSettings)}
+    for name, value in (begun.get("settings") or {}).items():
+        if value is not None and value != usual.get(name):
+            words += ["--set", f"{name}={value}"]
+    return words

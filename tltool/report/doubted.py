@@ -26,10 +26,7 @@ def render_doubted(
         labels: all classes.
         images: how many were looked at.
     """
-    pictures = [
-        data_address(None if one.path is None else thumbnail(one.path))
-        for one in doubted[:_MOST_PICTURED]
-    ]
+    pictures = [data_address(thumbnail(one.path)) for one in doubted[:_MOST_PICTURED]]
     name = Path(source).name or source
     return render_page(
         "doubted.html.j2",

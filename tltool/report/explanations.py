@@ -57,8 +57,10 @@ class ExplainedImage:
 def render_explanations(
     title: str,
     images: Sequence[ExplainedImage],
-    checks: Sequence[tuple[str, Sequence[str], Sequence[float]]],
+    checks: Sequence[tuple[str, Sequence[str], Sequence[float | None]]],
     square: tuple[int, int],
+    more: int = 0,
+    tried: int = 0,
 ) -> str:
     """The page.
 
@@ -67,6 +69,8 @@ def render_explanations(
         images: one by one.
         checks: of each kind of map, the layers shuffled and how like itself it stayed.
         square: side and stride of the one that covered, in pixels.
+        more: images whose maps are files beside the page.
+        tried: images that the checks were made on.
     """
     shown = [
         {
@@ -80,10 +84,10 @@ def render_explanations(
     ]
     chart = None
     if checks:
-        series = [
-            Series(kind, range(len(layers) + 1), (1.0, *likeness), dots=True)
-            for kind, layers, likeness in checks
-        ]
+        series = []
+        for kind, _, likeness in checks:
+            known = [(i, v) for i, v in enumerate((1.0, *likeness)) if v is not None]
+            series.append(Series(kind, [i for i, _ in known], [v for _, v in known], dots=True))
         names = ["as learned", *checks[0][1]]
         chart = line_chart(
             "Likeness of maps to those of the network as it learned",
@@ -93,7 +97,14 @@ def render_explanations(
             names=names,
         )
     return render_page(
-        "explanations.html.j2", title=title, images=shown, checks=checks, chart=chart, square=square
+        "explanations.html.j2",
+        title=title,
+        images=shown,
+        checks=checks,
+        chart=chart,
+        square=square,
+        more=more,
+        tried=tried,
     )
 
 

@@ -45,6 +45,7 @@ def render_report(
     content: RunContent,
     maps: Mapping[str, np.ndarray] | None = None,
     atlas: Mapping[str, Any] | None = None,
+    card: str = "model_card.md",
 ) -> str:
     """The page. Everything that comes from file or class names is escaped.
 
@@ -52,9 +53,10 @@ def render_report(
         content: of the run.
         maps: of images that were named wrong, by file: what spoke for the class that was named.
         atlas: of the layers, as `Atlas.as_json` gives it, where it was made.
+        card: name of the model card beside the page.
     """
     facts, tested = content.facts, content.tested
-    data, _ = pictured(tested)
+    data = pictured(tested)
     check = facts["check"]
     sizes = content.class_sizes
     advice = facts.get("advice")
@@ -68,6 +70,7 @@ def render_report(
         metrics=content.metrics,
         tested=tested,
         data=data,
+        card=card,
         classes=class_rows(tested, check["classes"]),
         confusions=largest_confusions(tested),
         confidence=confidence_charts(tested.probabilities, tested.targets),
@@ -87,8 +90,8 @@ def _mistakes(content: RunContent, maps: Mapping[str, np.ndarray]) -> list[_Show
     tested = content.tested
     found = []
     for i in tested.mistakes[:MOST_MISTAKES]:
-        path, name = tested.paths[i], tested.names[i]
-        picture = None if path is None else thumbnail(path)
+        name = tested.names[i]
+        picture = thumbnail(tested.paths[i], tested.hashes[i])
         drawn: Image.Image | None = None
         if picture is not None and name in maps:
             drawn = overlay(picture, maps[name])
@@ -106,4 +109,4 @@ def _mistakes(content: RunContent, maps: Mapping[str, np.ndarray]) -> list[_Show
 
 
 def _doubted(one: DoubtedImage) -> tuple[str, DoubtedImage]:
-    return data_address(None if one.path is None else thumbnail(one.path)), one
+    return data_address(thumbnail(one.path)), one

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from tltool._validation import TltoolError
 
-__all__ = ["check_page_name", "render_page"]
+__all__ = ["check_page_name", "default_page", "name_of", "render_page"]
 
 
 def render_page(template: str, *, title: str, **values: Any) -> str:
@@ -45,6 +45,27 @@ def check_page_name(path: Path, *, force: bool = False) -> None:
         raise TltoolError(f"--out {path}: the folder {path.parent} does not exist; make it first.")
     if path.exists() and not force:
         raise TltoolError(f"{path} exists; name another with --out, or add --force to replace it.")
+
+
+def name_of(where: str | Path) -> str:
+    """What images or a run are called, fit for the name of a file."""
+    text = str(where)
+    if text.startswith("tfds:"):
+        named = text.removeprefix("tfds:")
+    else:
+        path = Path(text).expanduser().resolve()
+        named = path.stem if path.suffix.lower() in (".csv", ".tsv") else path.name
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in named) or "data"
+
+
+def default_page(kind: str, where: str | Path) -> Path:
+    """Where a page goes if nobody says it: `map-photos.html` in the current folder.
+
+    Args:
+        kind: of page.
+        where: images or a run, as the user named them.
+    """
+    return Path(f"{kind}-{name_of(where)}.html")
 
 
 @cache

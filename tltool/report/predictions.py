@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tltool.metrics import wilson_interval
-from tltool.report.sprites import Sprites, sprites_of
+from tltool.report.sprites import sprites_of
+from tltool.report.thumbnails import known_bytes
 
 __all__ = ["ClassRow", "Tested", "class_rows", "largest_confusions", "pictured"]
 
@@ -28,6 +29,7 @@ class Tested:
     Args:
         names: of their files.
         paths: where they are; None where that is not known.
+        hashes: their SHA-256.
         targets: `(n,)`, true classes.
         probabilities: `(n, k)`.
         labels: of the classes.
@@ -35,9 +37,14 @@ class Tested:
 
     names: Sequence[str]
     paths: Sequence[Path | None]
+    hashes: Sequence[bytes]
     targets: np.ndarray
     probabilities: np.ndarray
     labels: Sequence[str]
+
+    def image(self, row: int) -> bytes | None:
+        """An image's file; None where it is gone or has changed."""
+        return known_bytes(self.paths[row], self.hashes[row])
 
     @property
     def predicted(self) -> np.ndarray:
@@ -113,7 +120,7 @@ def largest_confusions(tested: Tested) -> list[tuple[int, int, int, int]]:
     return [(t, p, int(wrong[t, p]), int(confusion[t].sum())) for t, p in pairs if wrong[t, p]]
 
 
-def pictured(tested: Tested) -> tuple[dict[str, Any], Sprites]:
+def pictured(tested: Tested) -> dict[str, Any]:
     """The matrix and its images, as a script shows them.
 
     Mistakes come first: where there are too many images, those named right go without a picture.
@@ -121,19 +128,21 @@ def pictured(tested: Tested) -> tuple[dict[str, Any], Sprites]:
     predicted, sure = tested.predicted, tested.probabilities.max(axis=1)
     right = np.flatnonzero(predicted == tested.targets)
     order = np.concatenate([tested.mistakes, right])
-    sprites = sprites_of([tested.paths[i] for i in order[:_MOST_PICTURED]], _SPRITE_BYTES)
+    shown = order[:_MOST_PICTURED]
+    sprites = sprites_of(
+        [tested.paths[i] for i in shown], _SPRITE_BYTES, [tested.hashes[i] for i in shown]
+    )
     confusion = tested.confusion
     cells = [[int(t), int(p), int(confusion[t, p])] for t, p in np.argwhere(confusion)]
     images = [
         [tested.names[i], int(tested.targets[i]), int(predicted[i]), round(float(sure[i]), 3)]
         for i in order
     ]
-    data = {
+    return {
         "labels": list(tested.labels),
         "cells": cells,
         "images": images,
         "missing": sorted(sprites.missing),
-        "pictured": min(len(order), _MOST_PICTURED),
+        "pictured": len(shown),
         "sprites": sprites.as_json(),
     }
-    return data, sprites

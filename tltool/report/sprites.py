@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 from PIL import Image
 
 from tltool._cores import cores
 from tltool.data import UnreadableImageError, read_image
-from tltool.report.thumbnails import data_address
+from tltool.report.thumbnails import data_address, known_bytes
 
 __all__ = ["Sprites", "sprites_of"]
 
@@ -54,20 +55,26 @@ class Sprites:
 
 
 def sprites_of(
-    paths: Sequence[Path | None], budget: int, *, smallest: int = 24, largest: int = 96
+    paths: Sequence[Path | None],
+    budget: int,
+    contents: Sequence[bytes] | None = None,
+    *,
+    smallest: int = 24,
+    largest: int = 96,
 ) -> Sprites:
     """Thumbnails of images, all of a size that keeps them within a number of bytes.
 
     Args:
         paths: of image files; None, or one that is gone, leaves a blank.
         budget: bytes that the addresses may take, roughly.
+        contents: SHA-256 of each file; one that has changed leaves a blank. None if any will do.
         smallest: side in pixels that is never gone below.
         largest: the side that is enough.
     """
     pixels = 0.75 * budget / _BYTES_A_PIXEL / max(1, len(paths))  # base64 takes a third more
     side = int(min(largest, max(smallest, pixels**0.5)))
     with ThreadPoolExecutor(cores()) as pool:
-        small = list(pool.map(lambda path: _square(path, side), paths))
+        small = list(pool.map(_square, paths, contents or repeat(None), repeat(side)))
     sheets = []
     for start in range(0, len(small), _A_SHEET):
         part = small[start : start + _A_SHEET]
@@ -81,13 +88,14 @@ def sprites_of(
     return Sprites(side, _COLUMNS, _A_SHEET, tuple(sheets), gone)
 
 
-def _square(path: Path | None, side: int) -> Image.Image | None:
-    """A picture in the middle of a grey square; None if the image is gone."""
-    if path is None:
-        return None
+def _square(path: Path | None, content: bytes | None, side: int) -> Image.Image | None:
+    """A picture in the middle of a grey square; None if the image is gone or has changed."""
+    data = known_bytes(path, content)
     try:
-        image = read_image(path.read_bytes(), smallest_side=side)
-    except (OSError, UnreadableImageError):
+        image = None if data is None else read_image(data, smallest_side=side)
+    except UnreadableImageError:
+        return None
+    if image is None:
         return None
     factor = side / max(image.size)
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))

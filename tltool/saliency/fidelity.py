@@ -126,7 +126,8 @@ def shuffled(
 
     Returns:
         The name of the last layer shuffled, and the rank correlation of the map with the first
-        one, -1 to 1: a map that does not change says nothing of what was learned.
+        one, -1 to 1: a map that does not change says nothing of what was learned. Not a number
+        where a map is blank: that tells nothing either way.
 
     Source: Adebayo et al., "Sanity Checks for Saliency Maps", 2018,
     https://arxiv.org/abs/1810.03292
@@ -156,10 +157,10 @@ def _permuted(weights: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman's, of two maps of one size; 0 where one of them is the same everywhere."""
+    """Spearman's, of two maps of one size; not a number where one is the same everywhere."""
     from scipy.stats import rankdata
 
     ranks = [rankdata(np.nan_to_num(m)) for m in (one, other)]
     if any(np.ptp(r) == 0 for r in ranks):
-        return 0.0
+        return float("nan")
     return float(np.corrcoef(*ranks)[0, 1])

@@ -13,7 +13,14 @@
   for (const select of document.querySelectorAll("select[data-row]")) {
     const row = Number(select.dataset.row), [, given, suggested] = rows[row];
     select.append(option("", `${given}: right as it is`), option(suggested, suggested), option(leftOut, "leave the image out"));
-    for (const label of labels) if (label !== given && label !== suggested) select.append(option(label, label));
+    // all classes in every list would be millions of elements: they come when a list is wanted
+    const fill = () => {
+      select.removeEventListener("pointerdown", fill);
+      select.removeEventListener("focus", fill);
+      for (const label of labels) if (label !== given && label !== suggested) select.append(option(label, label));
+    };
+    select.addEventListener("pointerdown", fill);
+    select.addEventListener("focus", fill);
     select.addEventListener("change", () => {
       chosen[row] = select.value;
       const n = chosen.filter(Boolean).length;

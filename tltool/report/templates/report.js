@@ -51,7 +51,7 @@
       const x = margin + place.get(p) * side, y = margin + place.get(t) * side, part = share(t, count);
       const colour = t === p ? "--good" : "--bad";
       const text = `${labels[t]} named ${labels[p]}: ${count} (${Math.round(100 * part)} %)`;
-      const box = svgElement("rect", { class: "cell", x, y, width: side, height: side, tabindex: 0, role: "button",
+      const box = svgElement("rect", { class: "cell", x, y, width: side, height: side, tabindex: svg.querySelector("rect.cell") ? -1 : 0, role: "button",
         "aria-label": text, "data-true": t, "data-named": p, fill: `rgba(var(${colour}), ${(0.12 + 0.88 * part).toFixed(2)})` });
       box.append(svgElement("title", {}, text));
       svg.append(box);
@@ -72,6 +72,7 @@
     if (box) box.classList.add("chosen");
     const found = images.map((image, i) => [i, image]).filter(([, image]) => image[1] === t && image[2] === p);
     const title = document.createElement("h3");
+    title.setAttribute("role", "status");
     title.textContent = t === p ? `${labels[t]}, named right: ${found.length}` : `${labels[t]} named ${labels[p]}: ${found.length}`;
     const list = document.createElement("ul");
     list.className = "tiles";
@@ -97,7 +98,20 @@
   svg.addEventListener("click", (event) => { const box = picked(event); if (box) open(box); });
   svg.addEventListener("keydown", (event) => {
     const box = picked(event);
-    if (box && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); open(box); }
+    if (!box) return;
+    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); open(box); }
+    // one stop of the Tab key for all cells; arrows go from cell to cell
+    const all = [...svg.querySelectorAll("rect.cell")], here = all.indexOf(box);
+    const same = (name) => all.filter((other) => other.dataset[name] === box.dataset[name]);
+    const by = (name, axis, way) => {
+      const line = same(name).sort((a, b) => a.getAttribute(axis) - b.getAttribute(axis));
+      return line[line.indexOf(box) + way];
+    };
+    const next = { ArrowRight: () => by("true", "x", 1), ArrowLeft: () => by("true", "x", -1),
+      ArrowDown: () => by("named", "y", 1), ArrowUp: () => by("named", "y", -1),
+      Home: () => all[0], End: () => all[all.length - 1] }[event.key];
+    const to = next && here >= 0 ? next() : null;
+    if (to) { event.preventDefault(); box.tabIndex = -1; to.tabIndex = 0; to.focus(); }
   });
   for (const button of document.querySelectorAll("button.show"))
     button.addEventListener("click", () => { open(button); shown.scrollIntoView({ block: "nearest" }); });
