@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,8 +30,6 @@ from tltool.strategies.folds import stratified_folds
 from tltool.trained_networks import trained_arrays
 
 __all__ = ["Atlas", "ChangeCurve", "LayerFacts", "atlas"]
-
-_log = logging.getLogger(__name__)
 
 _FOLDS = 5
 _CHAIN = ("sqrt", "l2")

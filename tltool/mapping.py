@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -31,8 +30,6 @@ from tltool.settings import AdaptSettings
 from tltool.strategies.folds import stratified_folds
 
 __all__ = ["FeatureMap", "map_features"]
-
-_log = logging.getLogger(__name__)
 
 # Nearest neighbours that the page shows of an image.
 _NEIGHBOURS = 8

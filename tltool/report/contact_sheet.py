@@ -21,7 +21,9 @@ _LINE = 16
 _LINES = 3
 
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'"><title>{{ title }}</title>
 <style>
 :root { color-scheme: light dark; }
 body { font: 15px/1.4 system-ui, "DejaVu Sans", sans-serif; margin: 1.5rem; }
