@@ -159,7 +159,7 @@ class TestRuns:
             raise TltoolError("No room.")
 
         with monkeypatch.context() as patch:
-            patch.setattr("tltool.runs.RunWriter.write_report", full)
+            patch.setattr("tltool.ensembles.combined_run.finish_report", full)
             patch.chdir(runs[0].parent)  # relative paths, and another place to go on from
             with pytest.raises(TltoolError, match="No room"):
                 tltool.ensemble([run.name for run in runs], out=tmp_path / "out", combine="mean")

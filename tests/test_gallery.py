@@ -158,7 +158,7 @@ class TestSimilar:
         assert distances == sorted(distances)
         page = sheet.read_text()
         assert page.count("data:image/jpeg") == 6
-        assert "http" not in page
+        assert "http:" not in page and "https:" not in page
 
     def test_distances_are_cosines_of_what_the_head_sees(self, adapted, tmp_path):
         photos, run, store = adapted

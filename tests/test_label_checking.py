@@ -512,11 +512,13 @@ class TestNastyNames:
         HTMLAnchorElement.prototype.click = function () { saved.name = this.download; };
         const choose = (row, value) => {
           const select = document.querySelector(`select[data-row="${row}"]`);
+          select.dispatchEvent(new Event("focus"));
           select.value = value;
           select.dispatchEvent(new Event("change"));
         };
         const of = (row, n) => document.querySelector(`select[data-row="${row}"]`).options[n].value;
         choose(0, of(0, 1));
+        choose(1, "");
         choose(1, of(1, 3));
         choose(2, "!leave out");
         document.getElementById("save").click();

@@ -95,7 +95,8 @@ def relabelled(listing: Listing, corrections: Mapping[str, str]) -> Listing:
         if corrections.get(entry.name) != LEFT_OUT
     )
     before = {entry.name: entry.label for entry in listing.entries}
-    changed = counted(sum(before[e.name] != e.label for e in entries), "label")
-    left_out = counted(len(listing.entries) - len(entries), "image")
-    note = f"--relabel corrected {changed} and left {left_out} out."
-    return replace(listing, entries=entries, notes=(*listing.notes, note))
+    changed = sum(before[e.name] != e.label for e in entries)
+    left_out = len(listing.entries) - len(entries)
+    said = f"{counted(changed, 'label')} and left {counted(left_out, 'image')} out"
+    notes = (f"--relabel corrected {said}.",) if changed or left_out else ()
+    return replace(listing, entries=entries, notes=(*listing.notes, *notes))
