@@ -409,7 +409,8 @@ def in_browser(page, script, tmp_path):
     copy = tmp_path / "copy.html"
     done = "document.body.append(Object.assign(document.createElement('pre'), "
     done += "{ id: 'seen', textContent: JSON.stringify(seen) }));"
-    worked = f"<script>{TOOLS}(async () => {{ await wait(300); {script} {done} }})();</script>"
+    drawn = "await wait(300); for (let i = 0; i < 20 && colours() < 3; i++) await wait(100);"
+    worked = f"<script>{TOOLS}(async () => {{ {drawn} {script} {done} }})();</script>"
     copy.write_text(page.read_text("utf-8").replace("</body>", worked + "</body>"), "utf-8")
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
     command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=5000"]
