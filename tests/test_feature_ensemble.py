@@ -89,7 +89,7 @@ def test_a_run_of_it(tmp_path):
     for name, interval in result.evaluation.metrics.items():
         assert again.evaluation.metrics[name].value == pytest.approx(interval.value, abs=1e-3)
     photo = next((data / "red").iterdir())
-    with pytest.raises(TltoolError, match="is an ensemble, whose members"):
+    with pytest.raises(TltoolError, match="is an ensemble, whose classifiers have features"):
         tltool.similar(tmp_path / "run", photo)
     tltool.extract(
         data, tmp_path / "f.npz", backbone="cifar-resnet20", tap="stage2,stage3", views="2"
