@@ -213,7 +213,7 @@ def test_activations_beyond_memory_are_read_from_the_store(photos, monkeypatch):
     some = dataset.of("train")
     held = StoredActivations(crossing, some, cut.shape)
     assert held.at_hand
-    monkeypatch.setattr("tltool.features.pictures._HELD", 1000)
+    monkeypatch.setattr("tltool.features.pictures.HELD_IN_MEMORY", 1000)
     read = StoredActivations(crossing, some, cut.shape)
     assert not read.at_hand
     rows, views = np.array([3, 0, 3, 7]), np.array([0, 1, 1, 0])
@@ -248,6 +248,29 @@ class TestCache:
         assert not self.chosen(epochs=1).used
         assert not self.chosen("stage1").used
         assert self.chosen("stage1", asked="on").used
+
+    def test_reading_from_the_store_costs_more(self):
+        """Beyond a gigabyte: 802,816 bytes a view of stage3."""
+        assert self.chosen(n=300).gain > self.chosen(n=400).gain == self.chosen(n=500).gain
+
+    @pytest.mark.parametrize(
+        ("name", "views", "measured"),
+        [
+            ("resnet50", 1, 1.94),
+            ("resnet50", 4, 1.60),
+            ("mobilenet-0.25", 1, 3.95),
+            ("mobilenet-0.25", 4, 2.17),
+            ("cifar-resnet20", 1, 1.74),
+            ("cifar-resnet20", 4, 1.30),
+        ],
+    )
+    def test_the_estimate_is_near_what_was_measured(self, name, views, measured):
+        """By `benchmarks/strategies.py --rows cache`, see docs/speed.md."""
+        backbone = Backbone(name, "none")
+        cut = boundary(backbone.preset, backbone.input_size, "last1")
+        plan = TrainingPlan(epochs=5)
+        found = choose_cache("auto", backbone, cut, plan, views, 300, 10**11)
+        assert measured / 1.25 < found.gain < measured * 1.25
 
     def test_room_and_pixels(self):
         assert "more than half of the store" in self.chosen(room=10**9).said

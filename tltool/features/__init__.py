@@ -9,7 +9,7 @@ from tltool.features.extraction import (
     checked_bytes,
     feature_space,
 )
-from tltool.features.pictures import DrawnPictures, StoredActivations
+from tltool.features.pictures import HELD_IN_MEMORY, DrawnPictures, StoredActivations
 from tltool.features.store import (
     FeatureStore,
     Space,
@@ -20,6 +20,7 @@ from tltool.features.store import (
 
 __all__ = [
     "ENGINES",
+    "HELD_IN_MEMORY",
     "PRECISIONS",
     "CanvasBatch",
     "DrawnPictures",

@@ -21,13 +21,13 @@ from tltool.data import (
 )
 from tltool.features.extraction import FeatureSource, checked_bytes
 
-__all__ = ["DrawnPictures", "StoredActivations"]
+__all__ = ["HELD_IN_MEMORY", "DrawnPictures", "StoredActivations"]
 
 # An image at its own size, or on the canvas of its views and at the network's own size.
 _Decoded = Image.Image | tuple[np.ndarray, np.ndarray]
 
-# Bytes of decoded images, or of activations, that are held in memory.
-_HELD = 2**30
+HELD_IN_MEMORY = 2**30
+"""Bytes of decoded images, or of activations, that are held in memory."""
 
 
 class DrawnPictures:
@@ -45,7 +45,7 @@ class DrawnPictures:
         self._examples, self._views, self._size = examples, views, size
         self.n_views = views.drawn if views.random else views.count
         self._held: dict[int, _Decoded] = {}
-        self._room = _HELD
+        self._room = HELD_IN_MEMORY
         self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="draw")
 
     def take(self, rows: np.ndarray, views: np.ndarray) -> np.ndarray:
@@ -108,7 +108,7 @@ class StoredActivations:
         self.n_views = source.views.count
         source.extract(examples)
         size = 4 * len(examples) * self.n_views * int(np.prod(shape))
-        self.at_hand = size <= _HELD
+        self.at_hand = size <= HELD_IN_MEMORY
         self._held = self._read(examples) if self.at_hand else None
 
     def take(self, rows: np.ndarray, views: np.ndarray) -> np.ndarray:

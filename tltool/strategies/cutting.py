@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tltool._validation import TltoolError
 from tltool.backbones import Backbone, Boundary
+from tltool.features import HELD_IN_MEMORY
 from tltool.training import TrainingPlan
 
 __all__ = ["CACHES", "Cache", "choose_cache"]
@@ -16,9 +17,13 @@ CACHES = ("auto", "on", "off")
 # Training takes a forward pass and about two more for the gradients.
 _PASSES = 3
 
-# Reading a byte of stored activations is taken to cost so many multiply-adds: set, not fitted. One
-# reading of ResNet-50's from the store took about twelve times that, ahead of the steps.
-_MULTIPLY_ADDS_A_BYTE = 25
+# A pass below the boundary runs on the engine of predictions, and takes that share of one in
+# training; `benchmarks/strategies.py --rows cache`, three networks, see docs/speed.md.
+_ON_ENGINE = 0.45
+
+# Reading a byte of stored activations takes as long as so many multiply-adds: from memory, and from
+# the store (one reading of ResNet-50's).
+_MULTIPLY_ADDS_A_BYTE, _FROM_STORE = 25, 300
 
 # It is stored where the estimate says that training gets so many times faster, because fewer
 # views of an image are seen; in that case so many.
@@ -55,8 +60,8 @@ def choose_cache(
     """Whether to store what crosses the boundary, so that only the layers above it are run.
 
     Each epoch costs an image `below + 3 above` multiply-adds without, and `3 above` and what
-    reading takes with it, after `below` once for each view. It is worth it from 1.5 times on, as
-    long as half of the store has room for it; pixels cannot be changed any more then.
+    reading takes with it, after `0.45 below` once for each view. It is worth it from 1.5 times on,
+    as long as half of the store has room for it; pixels cannot be changed any more then.
 
     Args:
         asked: "auto", "on" or "off".
@@ -79,9 +84,10 @@ def choose_cache(
     stored = n_views or _VIEWS
     numbers = math.prod(cut.shape)
     size = 4 * numbers * stored * n_images
-    reading = 4 * numbers * _MULTIPLY_ADDS_A_BYTE
+    a_byte = _MULTIPLY_ADDS_A_BYTE if size <= HELD_IN_MEMORY else _FROM_STORE
+    reading = 4 * numbers * a_byte
     without = plan.epochs * (cut.below + _PASSES * cut.above)
-    cached = stored * cut.below + plan.epochs * (_PASSES * cut.above + reading)
+    cached = stored * _ON_ENGINE * cut.below + plan.epochs * (_PASSES * cut.above + reading)
     gain = without / max(cached, 1)
     views = plan.views if n_views else f"{plan.views}-{_VIEWS}"
     figures = f"{stored} views an image, {size / 1e9:.2g} GB, estimated {gain:.1f} times as fast"
