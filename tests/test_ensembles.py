@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import tltool
 from tltool import Backbone, TltoolError
+from tltool._presets import recipe
 from tltool.cli import app
 from tltool.comparing import compare
 from tltool.data import canvas
@@ -357,19 +358,50 @@ class TestGrown:
         assert after.st_mtime_ns == made.st_mtime_ns
 
     def test_plans(self):
-        plan = GrownSettings(("a=x.npz", "cifar-resnet20"), ("fine-tune",), 5).plan
+        variants = recipe("fine-tune").variants
+        plan = GrownSettings(("a=x.npz", "cifar-resnet20"), ("fine-tune",), members=5).plan
         with pytest.raises(TltoolError, match="'a'"):
             plan()
-        found = GrownSettings(("lenet5", "cifar-resnet20"), ("fine-tune",), 5).plan()
+        found = GrownSettings(("lenet5", "cifar-resnet20"), ("fine-tune",), members=5).plan()
         assert [member.name for member in found] == [
             "1-lenet5-fine-tune",
             "2-cifar-resnet20-fine-tune",
-            "3-lenet5-fine-tune",
-            "4-cifar-resnet20-fine-tune",
-            "5-lenet5-fine-tune",
+            f"3-lenet5-{variants[0]}",
+            f"4-cifar-resnet20-{variants[0]}",
+            f"5-lenet5-{variants[1]}",
         ]
         assert [member.settings.seed for member in found] == [0, 0, 1, 1, 2]
         assert {member.settings.seed_of_splits for member in found} == {0}
+        plans = [member.settings.make_strategy().plan for member in found]
+        assert plans[0] == plans[1] != plans[2] == plans[3] != plans[4]
+
+    def test_recipes_of_members(self):
+        def told(strategies, recipes, members=None, **settings):
+            found = GrownSettings(
+                ("cifar-resnet20",), strategies, recipes, members, settings=settings
+            ).plan()
+            return [(m.name.split("resnet20-")[1], m.settings.seed) for m in found]
+
+        variants = recipe("fine-tune").variants
+        assert {recipe(name).strategy for name in variants} == {"fine-tune"}
+        assert told(("fine-tune",), ("fine-tune",), 3) == [("fine-tune", i) for i in range(3)]
+        assert told(("fine-tune",), variants[:2]) == [(variants[0], 0), (variants[1], 1)]
+        assert told(("off-the-shelf", "fine-tune"), ("fast", "cnn-svm"), 4) == [
+            ("fast", 0),
+            ("fine-tune", 0),
+            ("cnn-svm", 1),
+            ("fine-tune", 1),
+        ]
+        every = (len(variants) + 2) * ("fine-tune",)
+        assert told(("fine-tune",), None, len(every))[-1] == ("fine-tune", len(every) - 1)
+        # what is set for all members wins over the recipe of each
+        plan = GrownSettings(("cifar-resnet20",), members=3, settings={"learning_rate": 0.01})
+        rates = {m.settings.make_strategy().plan.learning_rate for m in plan.plan()}
+        assert rates == {0.01}
+        with pytest.raises(TltoolError, match="fast is for --strategies off-the-shelf"):
+            told(("fine-tune",), ("fast",))
+        with pytest.raises(TltoolError, match="--members 3: off-the-shelf fits the same"):
+            told(("off-the-shelf",), ("fast", "cnn-svm"), 3)
 
     def test_what_is_wrong_is_told_before_anything_is_trained(self, pair, tmp_path):
         data, _, _ = pair
@@ -380,6 +412,8 @@ class TestGrown:
             ({"views": "nope"}, "nope"),
             ({"distill_into": "nope"}, "nope"),
             ({"settings": {"epochs": 0}}, "--epochs"),
+            ({"settings": {"recipe": "fast"}}, "name recipes with --recipes"),
+            ({"recipes": "nope"}, "nope"),
         ):
             with pytest.raises(TltoolError, match=said):
                 tltool.ensemble(
@@ -395,7 +429,7 @@ class TestGrown:
         with pytest.raises(TltoolError, match="One member is no ensemble"):
             GrownSettings(("lenet5",)).plan()
         with pytest.raises(TltoolError, match="fits the same classifier each time"):
-            GrownSettings(("lenet5",), ("off-the-shelf",), 3).plan()
+            GrownSettings(("lenet5",), ("off-the-shelf",), members=3).plan()
 
 
 class TestSoups:

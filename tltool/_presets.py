@@ -237,6 +237,8 @@ class Recipe:
         classifier: a classifier, or "auto".
         strategy: the one that it is for.
         training: how its network is trained, see `tltool.training.TrainingPlan`.
+        variants: recipes that members of an ensemble follow which would otherwise be trained like
+            another one.
     """
 
     name: str
@@ -249,6 +251,7 @@ class Recipe:
     classifier: str | None = None
     strategy: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -441,7 +444,8 @@ def recipe(name: str) -> Recipe:
         TltoolError: there is none; the sentence offers the nearest names.
     """
     check_option("--recipe", name, recipe_names())
-    return Recipe(name=name, **_card("recipes", name))
+    card = _card("recipes", name)
+    return Recipe(name=name, variants=tuple(card.pop("variants", ())), **card)
 
 
 @cache

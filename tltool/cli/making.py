@@ -317,11 +317,19 @@ def ensemble(
             "from-scratch. Default: fine-tune.",
         ),
     ] = None,
+    recipes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Recipes that members of a strategy follow, one after the other, with commas. "
+            "Default: the strategy's own, and its variants for members beyond the first.",
+        ),
+    ] = None,
     members: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="How many; those beyond one of each network and strategy get other seeds.",
+            help="How many; those beyond one of each network and strategy get other seeds, too.",
         ),
     ] = None,
     snapshots: Annotated[
@@ -387,6 +395,7 @@ def ensemble(
         soup=soup,
         backbones=backbones,
         strategies=strategies,
+        recipes=recipes,
         members=members,
         snapshots=snapshots,
         jobs=jobs,

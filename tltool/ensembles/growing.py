@@ -7,14 +7,14 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tltool._files import printable, sha256_of
-from tltool._presets import backbone_preset, views_for
+from tltool._presets import backbone_preset, recipe, recipe_names, views_for
 from tltool._validation import TltoolError, check_int, check_option
 from tltool.backbones.layers import layer_table
 from tltool.data import check_listing, split_dataset
@@ -63,8 +63,11 @@ class GrownSettings:
     Args:
         backbones: names of presets; `NAME=FILE` for weights of one's own.
         strategies: of the members; each backbone is adapted with each.
-        members: how many; more than there are pairs of these are trained with other seeds. None
-            for one a pair.
+        recipes: how members of a strategy are adapted, one after the other and then from the first
+            again, with other seeds. None for the strategy's own, and those that it names as
+            `variants` for members beyond the first.
+        members: how many; None for one of each network and strategy, and of each recipe where they
+            are named.
         snapshots: each of these is one training that goes through so many cycles of its learning
             rate, and the network at the end of each is a member.
         combine: see `CombinedSettings`.
@@ -76,6 +79,7 @@ class GrownSettings:
 
     backbones: tuple[str, ...]
     strategies: tuple[str, ...] = (FineTune.name,)
+    recipes: tuple[str, ...] | None = None
     members: int | None = None
     snapshots: int = 1
     combine: str = "auto"
@@ -91,6 +95,12 @@ class GrownSettings:
             object.__setattr__(self, "settings", {**(self.settings or {}), "relabel": place})
         for name in self.strategies:
             check_option("--strategies", name, STRATEGIES)
+        for name in self.recipes or ():
+            if _strategy_of(name) not in self.strategies:
+                raise TltoolError(
+                    f"--recipes {name} is for --strategies {_strategy_of(name)}; name that, or "
+                    "leave the recipe out."
+                )
         if self.members is not None:
             check_int("--members", self.members, low=1)
         check_int("--snapshots", self.snapshots, low=1)
@@ -100,49 +110,75 @@ class GrownSettings:
                 "next cycle begins where the last one ended."
             )
 
+    def _ways(self) -> dict[str, tuple[str, ...]]:
+        """Recipes of each strategy's members; a strategy that has none of its name is its own."""
+        found: dict[str, tuple[str, ...]] = dict.fromkeys(self.strategies, ())
+        for name in self.recipes or ():
+            found[_strategy_of(name)] += (name,)
+        for strategy, named in found.items():
+            varied = self.recipes is None and strategy in recipe_names()
+            own = (strategy, *(recipe(strategy).variants if varied else ()))
+            found[strategy] = named or own
+        return found
+
+    def _rounds(self) -> Iterator[tuple[str, str, str, int]]:
+        """Network, strategy, recipe and turn of members, as many as differ from each other."""
+        ways = self._ways()
+        for turn in itertools.count():
+            different = [s for s, own in ways.items() if s not in _THE_SAME or turn < len(own)]
+            for strategy in different:
+                for network in self.backbones:
+                    yield network, strategy, ways[strategy][turn % len(ways[strategy])], turn
+            if not different:
+                return
+
     def plan(self) -> list[Planned]:
         """The members.
 
         Raises:
             TltoolError: a single member, or several that would be the same.
         """
-        pairs = [(b, s) for s in self.strategies for b in self.backbones]
-        count = len(pairs) if self.members is None else self.members
-        if count * self.snapshots < 2:
+        once = sum(len(own) if self.recipes else 1 for own in self._ways().values())
+        wished = self.members or once * len(self.backbones)
+        chosen = list(itertools.islice(self._rounds(), wished))
+        if len(chosen) < wished:
+            raise TltoolError(
+                f"--members {wished}: {chosen[-1][1]} fits the same classifier each time, so "
+                f"members are no more than {len(chosen)}; add a strategy that trains, or recipes."
+            )
+        if len(chosen) * self.snapshots < 2:
             raise TltoolError(
                 "One member is no ensemble; name several with --backbones or --strategies, or "
                 "train several with --members 3."
             )
-        trained = [pair for pair in pairs if pair[1] not in _THE_SAME]
-        if count > len(pairs) and not trained:
-            raise TltoolError(
-                f"--members {count}: {pairs[-1][1]} fits the same classifier each time, so "
-                f"there are {len(pairs)} different members; add a strategy that trains."
-            )
-        others = itertools.cycle(trained)
-        chosen = pairs[:count] + [next(others) for _ in range(count - len(pairs))]
         base = dict(self.settings or {})
         seed = int(base.get("seed") or 0)
         given = {"split_seed": seed} | base
         found = []
-        for i, pair in enumerate(chosen):
-            name, _, weights = pair[0].partition("=")
+        for i, (network, strategy, followed, turn) in enumerate(chosen):
+            name, _, weights = network.partition("=")
             own = {
                 setting: value
                 for setting, value in given.items()  # what only some strategies take
-                if takes(pair[1], setting) or not any(takes(s, setting) for s in self.strategies)
-            } | {"backbone": name, "strategy": pair[1]}
-            own |= {"seed": seed + chosen[:i].count(pair)}
+                if takes(strategy, setting) or not any(takes(s, setting) for s in self.strategies)
+            } | {"backbone": name, "strategy": strategy, "seed": seed + turn}
+            if followed != strategy:
+                own["recipe"] = followed
             if weights:
                 own["weights"] = str(Path(weights).expanduser().resolve())
             settings = AdaptSettings.checked("ensemble", own)
-            member = f"{i + 1}-{name}-{pair[1]}"
+            member = f"{i + 1}-{name}-{followed}"
             if self.snapshots == 1:
                 found.append(Planned(member, settings))
             for cycle in range(self.snapshots if self.snapshots > 1 else 0):
                 before = found[-1].name if cycle else ""
                 found.append(Planned(f"{member}-cycle{cycle + 1}", settings, before))
         return found
+
+
+def _strategy_of(name: str) -> str:
+    """The strategy that a recipe is for."""
+    return recipe(name).strategy or OffTheShelf.name
 
 
 def grow(
@@ -226,6 +262,7 @@ def _facts(data: str | Path, grown: GrownSettings) -> dict[str, Any]:
     return facts | {
         "backbones": list(grown.backbones),
         "strategies": list(grown.strategies),
+        "recipes": None if grown.recipes is None else list(grown.recipes),
         "settings": given,
         **{f"{kind}_column": given.get(f"{kind}_column") for kind in ("image", "label", "split")},
         "strategy": "ensemble",

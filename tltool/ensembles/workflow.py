@@ -34,6 +34,7 @@ _ELSEWHERE = {
     "backbone": "name networks with --backbones",
     "weights": "name weights with --backbones NAME=FILE",
     "strategy": "name strategies with --strategies",
+    "recipe": "name recipes with --recipes",
     "seed": "use --seed, which the members' seeds follow from",
     "engine": "use --engine",
     "teacher": "members learn from labels; --distill-into makes a student",
@@ -51,6 +52,7 @@ def ensemble(
     soup: str | None = None,
     backbones: str | Sequence[str] | None = None,
     strategies: str | Sequence[str] | None = None,
+    recipes: str | Sequence[str] | None = None,
     members: int | None = None,
     snapshots: int | None = None,
     jobs: int | None = None,
@@ -78,7 +80,11 @@ def ensemble(
         backbones: of images, names of the members' networks, with commas or one by one;
             `NAME=FILE` for weights of one's own. None for the one that `adapt` would take.
         strategies: of images, how each network is adapted; None for fine-tuning.
-        members: of images, how many to train; None for one of each network and strategy.
+        recipes: of images, names of recipes that members of a strategy follow, one after the other;
+            None for the strategy's own and, for members that would else be trained like another,
+            its variants.
+        members: of images, how many to train; None for one of each network and strategy, and of
+            each recipe where they are named. Further ones have other seeds.
         snapshots: of images, cycles of the learning rate that each training goes through; the
             network at the end of each cycle is a member (Huang et al., 2017). None for one.
         jobs: of images, members at a time; None for what cores, memory and GPUs allow.
@@ -116,6 +122,7 @@ def ensemble(
         grown = GrownSettings(
             backbones=_backbones(backbones),
             strategies=_names("--strategies", strategies or FineTune.name),
+            recipes=None if recipes is None else _names("--recipes", recipes),
             members=members,
             snapshots=1 if snapshots is None else snapshots,
             combine=combine,
@@ -129,6 +136,7 @@ def ensemble(
     for option, value in (
         ("--backbones", backbones),
         ("--strategies", strategies),
+        ("--recipes", recipes),
         ("--members", members),
         ("--snapshots", snapshots),
         ("--jobs", jobs),
@@ -182,8 +190,8 @@ def resume(run: str | Path) -> RunResult | EnsembleResult:
         else:
             data = given.pop("data")
             del given["store"]
-            for name in ("backbones", "strategies"):
-                given[name] = tuple(given[name])
+            for name in ("backbones", "strategies", "recipes"):
+                given[name] = None if given.get(name) is None else tuple(given[name])
             grown = GrownSettings(**given)
     except (KeyError, TypeError) as error:
         raise TltoolError(
