@@ -388,13 +388,16 @@ class TestAdapt:
 
     def test_a_recipe_is_followed(self, data, store, tmp_path):
         """What it says of views and taps is not for the advice to change."""
-        settings = AdaptSettings(strategy="auto", recipe="recommended", **EMBEDDED)
-        assert set(settings.candidates) == {"off-the-shelf", "fine-tune"}
+        given = {"tap": "last3:avg+max,last1:grid2", "views": "12"}
+        settings = AdaptSettings(strategy="auto", **given, **EMBEDDED)
+        assert {"off-the-shelf", "fine-tune"} <= set(settings.candidates)
         with FeatureStore(store) as kept:
             chosen, told = settle(settings, kept, split(data, kept))
         assert (chosen.views, chosen.tap) == ("12", "last3:avg+max,last1:grid2")
         assert told.evidence.probe.tap.startswith("stage1:avg+max")
         assert AdaptSettings(strategy="auto", recipe="alexnet").strategy == "from-scratch"
+        for name in ("fast", "recommended"):  # a classifier of features is all that they are
+            assert AdaptSettings(strategy="auto", recipe=name).strategy == "off-the-shelf"
         with pytest.raises(TltoolError, match="--recipe alexnet brings its own network, alexnet"):
             tltool.adapt(data, recipe="alexnet", backbone="auto", out=tmp_path / "run")
 

@@ -49,6 +49,7 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
         augment: what is done to that, "mixup,erasing".
         norms: batch normalisation, "frozen" or "adapt".
         layer_decay: from each block of the network to the one below, the factor on the rate.
+        l2_sp: of fine-tuning, whether weights decay towards the pretrained ones instead of zero.
         train_precision: "float32", "bfloat16" or "auto".
         units: of the hidden layers of a frozen network's head, "512,256".
         dropout: share of what reaches each layer of the head that is dropped.
@@ -97,6 +98,7 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
         augment: str | None = None,
         norms: str | None = None,
         layer_decay: float | None = None,
+        l2_sp: bool | None = None,
         train_precision: str | None = None,
         units: str | None = None,
         dropout: float | None = None,
@@ -128,6 +130,7 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
         self.augment = augment
         self.norms = norms
         self.layer_decay = layer_decay
+        self.l2_sp = l2_sp
         self.train_precision = train_precision
         self.units = units
         self.dropout = dropout

@@ -63,6 +63,7 @@ class RunWriter:
         self.folder = folder
         self._facts: dict[str, Any] = {"format": FORMAT, "state": "running", "settings": settings}
         self.refuse_existing(folder, settings, force=force)
+        self._new = not folder.is_dir() or not any(folder.iterdir())
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.update({})
@@ -107,6 +108,15 @@ class RunWriter:
                 f"--out {folder} holds an unfinished run with other settings; name a new folder, "
                 "or add --force to replace it."
             )
+
+    def take_back(self) -> None:
+        """Remove a folder that was new and in which nothing has been kept yet.
+
+        What could not begin would stand in the way of what is asked for instead.
+        """
+        if self._new and [path.name for path in self.folder.iterdir()] == [_RUN]:
+            (self.folder / _RUN).unlink()
+            self.folder.rmdir()
 
     @staticmethod
     def can_continue(folder: Path, settings: dict[str, Any]) -> bool:

@@ -55,6 +55,7 @@ _ONLY_FOR = {
     "layer_decay": _NETWORK_TRAINING,
     "train_precision": _NETWORK_TRAINING,
     "teacher": _NETWORK_TRAINING,
+    "l2_sp": (FineTune.name,),
     **dict.fromkeys(
         (
             "train_views",
@@ -111,6 +112,7 @@ class AdaptSettings:
         norms: batch normalisation, "frozen" or "adapt".
         layer_decay: from each block of the network to the one below, the factor on the learning
             rate.
+        l2_sp: of fine-tuning, whether weights decay towards the pretrained ones instead of zero.
         train_precision: "float32", "bfloat16" for mixed precision, or "auto" for what is measured
             to pay on this machine.
         units: of the hidden layers of a frozen network's head, "512" or "512,256"; "none" for a
@@ -158,6 +160,7 @@ class AdaptSettings:
     augment: str | None = None
     norms: str | None = None
     layer_decay: float | None = None
+    l2_sp: bool | None = None
     train_precision: str | None = None
     units: str | None = None
     dropout: float | None = None
@@ -188,8 +191,8 @@ class AdaptSettings:
             check_option("--backbone", self.backbone, backbone_names())
         named = None if self.recipe is None else recipe(self.recipe)
         strategy = self.strategy or (named and named.strategy) or OffTheShelf.name
-        if strategy == AUTO and named and named.strategy:
-            strategy = named.strategy
+        if strategy == AUTO and named and (named.strategy or named.classifier):
+            strategy = named.strategy or OffTheShelf.name
         check_option("--strategy", strategy, (AUTO, *STRATEGIES))
         self._check_common()
         if strategy == AUTO:

@@ -209,13 +209,17 @@ def _adapted(
         if place.force:  # what was trained before has no part in it
             Checkpoints.of_run(folder).remove()
         writer.update({"begun": _begun(place, chosen), "advice": advice})
-        with clock.phase("extract"):
-            strategy = chosen.make_strategy(teacher)
-            strategy.extract(source, dataset)
-        with clock.phase("fit"):
-            record = _record(writer, tensorboard=chosen.tensorboard)
-            fitted = strategy.fit(source, dataset, seed=chosen.seed, record=record)
-            warnings.extend(fitted.notes)
+        try:
+            with clock.phase("extract"):
+                strategy = chosen.make_strategy(teacher)
+                strategy.extract(source, dataset)
+            with clock.phase("fit"):
+                record = _record(writer, tensorboard=chosen.tensorboard)
+                fitted = strategy.fit(source, dataset, seed=chosen.seed, record=record)
+        except TltoolError:
+            writer.take_back()
+            raise
+        warnings.extend(fitted.notes)
         result = finish_run(
             writer,
             Settled(str(chosen.strategy), chosen.seed, chosen.columns, source, advice),

@@ -62,10 +62,11 @@ def boundary(preset: BackbonePreset, input_size: tuple[int, int], unfreeze: str)
     elif unfreeze in blocks:
         first = blocks.index(unfreeze)
     else:
+        hint = nearest(unfreeze, [*blocks, "all", "auto"])
+        hint = f" ({hint})" if hint.startswith("did") else "."
         raise TltoolError(
             f"--unfreeze {unfreeze}: {preset.name} has the blocks {', '.join(blocks)}; name the "
-            f"lowest one to train, last1, last2 and so on, all, or auto ("
-            f"{nearest(unfreeze, [*blocks, 'all', 'auto'])})"
+            f"lowest one to train, last1, last2 and so on, all, or auto{hint}"
         )
     rows = layer_table(preset, input_size)
     depth_of = {name: len(blocks) - place for place, name in enumerate(blocks)}

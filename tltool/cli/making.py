@@ -123,6 +123,13 @@ def adapt(
             metavar="FACTOR", help="Training: on the learning rate, from block to block downwards."
         ),
     ] = None,
+    l2_sp: Annotated[
+        bool | None,
+        typer.Option(
+            "--l2-sp",
+            help="Fine-tuning: weights decay towards the pretrained ones instead of zero (L2-SP).",
+        ),
+    ] = None,
     train_precision: Annotated[
         str | None,
         typer.Option(
@@ -245,6 +252,7 @@ def adapt(
         augment=augment,
         norms=norms,
         layer_decay=layer_decay,
+        l2_sp=l2_sp,
         train_precision=train_precision,
         units=units,
         dropout=dropout,

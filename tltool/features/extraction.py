@@ -262,10 +262,12 @@ class FeatureSource:
             for batch, found in _computed(run, _readable(batches, examples)):
                 vectors = found.reshape(len(batch.rows), shown.count, -1)
                 if not np.isfinite(vectors).all():
+                    row, _, column = np.argwhere(~np.isfinite(vectors))[0]
+                    part = parts[int(np.searchsorted(ends, column, side="right"))]
                     raise TltoolError(
-                        f"The network gives features that are no finite numbers, first for "
-                        f"{examples[batch.rows[0]].name}; its weights are damaged, fetch them "
-                        "again."
+                        f"The network gives features that are no finite numbers, first at {part} "
+                        f"for {examples[batch.rows[row]].name}; its weights are damaged, fetch "
+                        "them again."
                     )
                 hashes = [examples[row].hash for row in batch.rows]
                 for part, values in zip(parts, np.split(vectors, ends, axis=2), strict=True):

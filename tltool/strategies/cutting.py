@@ -94,7 +94,8 @@ def choose_cache(
     if asked == "on":
         return Cache(True, views, gain, f"activations of {cut.block}, {figures}")
     if gain < _WORTH:
-        return Cache(False, plan.views, gain, f"none, it would be {gain:.1f} times as fast")
+        said = f"none, it would be {gain:.2f} times as fast, less than {_WORTH:g}"
+        return Cache(False, plan.views, gain, said)
     if size > room / 2:
         return Cache(
             False,

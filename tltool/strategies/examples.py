@@ -11,13 +11,13 @@ from tltool._validation import TltoolError
 from tltool.data import Example
 from tltool.features import Features, FeatureSource
 
-__all__ = ["constant_features", "split_off", "weighty"]
+__all__ = ["FEWEST_TO_JUDGE", "constant_features", "split_off", "weighty"]
 
 # Of the images to fit on, one in so many is held back where there are none for validation.
 _HELD_BACK = 10
 
-# The fewest images that can say when to stop.
-_FEWEST = 5
+FEWEST_TO_JUDGE = 5
+"""The fewest images that are held back to say when to stop, and that calibrate."""
 
 
 def weighty(
@@ -48,11 +48,16 @@ def split_off(examples: Sequence[Example], seed: int) -> tuple[np.ndarray, np.nd
     """
     given = np.array([e.split == "val" for e in examples], bool)
     if given.any() and not given.all():
-        return np.flatnonzero(~given), np.flatnonzero(given), []
+        few = int(given.sum()) < FEWEST_TO_JUDGE
+        said = (
+            f"The {int(given.sum())} validation images are too few to calibrate by; give "
+            f"{FEWEST_TO_JUDGE} or more."
+        )
+        return np.flatnonzero(~given), np.flatnonzero(given), [said] if few else []
     held = _a_tenth(examples, seed)
     labels = {e.label for e in examples}
     left = {e.label for e, out in zip(examples, held, strict=True) if not out}
-    if held.sum() < _FEWEST or left < labels:
+    if held.sum() < FEWEST_TO_JUDGE or left < labels:
         return (
             np.arange(len(examples)),
             np.arange(0),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from tltool.data import Dataset, Example
 from tltool.features import FeatureSource
 from tltool.linear.calibration import Calibration, choose_calibration
 from tltool.linear.linear_head import softmax
-from tltool.strategies.examples import split_off, weighty
+from tltool.strategies.examples import FEWEST_TO_JUDGE, split_off, weighty
 from tltool.strategies.folds import stratified_folds
 from tltool.training import (
     Batches,
@@ -32,6 +34,8 @@ __all__ = ["Lesson", "Teacher", "source_facts", "training_in_words"]
 
 Teacher = Mapping[bytes, np.ndarray]
 """Probabilities `(k,)` by content hash, in the order of a data set's labels."""
+
+_log = logging.getLogger(__name__)
 
 _SMALLEST = 1e-7
 
@@ -53,6 +57,7 @@ class Lesson:
         notes: what is to be said of them.
         seed: of all that is drawn.
         taught: what a teacher says of the images to fit on, `(n, k)`; None for no teacher.
+        begun: when, by the clock that budgets are kept by.
     """
 
     plan: TrainingPlan
@@ -64,6 +69,7 @@ class Lesson:
     notes: tuple[str, ...]
     seed: int
     taught: np.ndarray | None = None
+    begun: float = field(default_factory=time.monotonic)
 
     @classmethod
     def of(
@@ -169,10 +175,11 @@ class Lesson:
             validation: what says when to stop.
             facts: what else the outcome follows from.
             record: where it is kept and told; None for nowhere.
-            budget: seconds after which training ends; None for no limit.
+            budget: seconds from the beginning of the lesson after which training ends; None for no
+                limit.
             judge_start: see `train`.
         """
-        return train(
+        history = train(
             trainer,
             batches,
             validation,
@@ -181,11 +188,15 @@ class Lesson:
             checkpoints=None if record is None else record.checkpoints(self._key(facts)),
             told=None if record is None else record.told,
             budget=budget,
+            before=time.monotonic() - self.begun,
         )
+        for note in self.stopped_in_words(history):
+            _log.warning(note)
+        return history
 
     def calibration(self, scores: np.ndarray) -> Calibration:
-        """What scores `(m, k)` of the judging images ask for; nothing where there are none."""
-        if not len(scores):
+        """What scores `(m, k)` of the judging images ask for; nothing where they are too few."""
+        if len(scores) < FEWEST_TO_JUDGE:
             return Calibration.of_temperature(1.0, len(self.labels), 0)
         folds = stratified_folds(self.judging, _FOLDS, self.seed)
         return choose_calibration(scores, self.judged_targets, folds)
@@ -205,7 +216,7 @@ class Lesson:
         """That training ended before its time, where it did."""
         if not history.stopped or history.early:
             return []
-        return [f"Training ended after epoch {history.trained}: {history.stopped}."]
+        return [f"Training ended after epoch {history.trained}: {history.stopped.rstrip('.')}."]
 
     def _key(self, facts: Iterable[object]) -> str:
         """Tells this training from all others."""

@@ -126,6 +126,7 @@ class NetworkTraining:
             history=tuple(asdict(epoch) for epoch in history.epochs),
         )
         said, losses, scores = "as trained", {}, np.empty((0, 0))
+        best = "the start" if self._few and linear is not None else said
         if lesson.judging:
             tuned = fit.features_from(source)
             ends = {"as trained": self._judged(tuned, fit.classifier)}
@@ -137,11 +138,12 @@ class NetworkTraining:
             losses = {name: float(found.mean()) for name, (_, found) in ends.items()}
             best = self._best_end({name: found for name, (_, found) in ends.items()})
             scores = ends[best][0]
-            if linear is not None and best != "as trained":
-                features = tuned if best == "fitted on them" else source
-                whole = linear.fit(features, lesson.whole, seed=lesson.seed, weights=lesson.weights)
-                said = f"{whole.in_words}, on all {len(lesson.weights)} images"
-                fit = replace(fit, classifier=whole.classifier)
+        if linear is not None and best != "as trained":
+            features = source if best == "the start" else fit.features_from(source)
+            whole = linear.fit(features, lesson.whole, seed=lesson.seed, weights=lesson.weights)
+            said = f"{whole.in_words}, on all {len(lesson.weights)} images"
+            fit = replace(fit, classifier=whole.classifier)
+            if lesson.judging:
                 held = scores_held_out(
                     features,
                     lesson.whole,
@@ -151,10 +153,13 @@ class NetworkTraining:
                     weights=lesson.weights,
                 )
                 scores = scores if held is None else held
-            if best == "the start":
-                arrays = tuple(source.backbone.network.get_weights())
-                fit = replace(fit, arrays=arrays)
-                choices["best_epoch"] = 0
+            else:  # it was calibrated out of fold
+                choices |= {name: whole.choices[name] for name in ("temperature", "calibration")}
+                fit = replace(fit, calibration=whole.calibration, held_out=whole.held_out)
+        if best == "the start":
+            arrays = tuple(source.backbone.network.get_weights())
+            fit = replace(fit, arrays=arrays)
+            choices["best_epoch"] = 0
         choices |= {
             "unfrozen": ", ".join(self._cut.unfrozen),
             "start": start,
@@ -163,6 +168,8 @@ class NetworkTraining:
             "cache": self._held.said,
             "transforms": list(fit.classifier.steps),
         }
+        if best == "the start" and not lesson.judging:
+            return fit
         return fit.calibrated(lesson.calibration(scores), lesson.judging, scores)
 
     def _best_end(self, losses: Mapping[str, np.ndarray]) -> str:
@@ -171,10 +178,14 @@ class NetworkTraining:
         best = simplest_of_the_best({name: losses[name] for name in trained if name in losses})
         if "the start" not in losses:
             return best
-        few = len(self._lesson.fitting) < _FEW_OF_A_CLASS * len(self._lesson.labels)
-        if few:
+        if self._few:
             return best if is_clearly_lower(losses[best], losses["the start"]) else "the start"
         return "the start" if is_clearly_lower(losses["the start"], losses[best]) else best
+
+    @property
+    def _few(self) -> bool:
+        """Whether the images are too few to train a network on where nothing speaks for it."""
+        return len(self._lesson.fitting) < _FEW_OF_A_CLASS * len(self._lesson.labels)
 
     def _judged(self, tuned: FeatureSource, classifier: Classifier) -> tuple[np.ndarray, ...]:
         """Scores of the validation images, and log losses at the temperature that suits them."""

@@ -68,12 +68,13 @@ class Checkpoints:
             facts = json.loads(described["facts"])
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise TltoolError(
-                f"{self._path} is damaged ({error}); begin the run anew with --force."
+                f"{self._path} is damaged ({error}); give the command that began the run again, "
+                "with --force."
             ) from error
         if described.get("key") != self._key:
             raise TltoolError(
-                f"{self._path} is of a training with other images or settings; begin the run anew "
-                "with --force."
+                f"{self._path} is of a training with other images or settings; give the command "
+                "that began the run again, with --force."
             )
         return arrays, facts
 

@@ -108,6 +108,7 @@ def train(
     checkpoints: Checkpoints | None = None,
     told: Told | None = None,
     budget: float | None = None,
+    before: float = 0.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> History:
     """Train a network, and leave it with the weights of the best epoch.
@@ -123,7 +124,9 @@ def train(
             begins with them, then, and they stay where no epoch can be finished.
         checkpoints: where each finished epoch is kept; it goes on from there.
         told: is given all epochs so far once one is finished, and where it goes on.
-        budget: seconds after which it ends, over all its parts; None for no limit.
+        budget: seconds after which it ends, over all its parts, judging an epoch that was broken
+            off included; None for no limit.
+        before: seconds of them that were spent on what it begins with.
         clock: tells the time in seconds.
 
     Raises:
@@ -143,7 +146,8 @@ def train(
         trainer.restore({n: v for n, v in arrays.items() if not n.startswith(_BEST)})
         _log.info("goes on after epoch %d", len(found))
         _tell(told, found)
-    began = clock() - spent
+    began = clock() - spent - before
+    judging = 0.0
     steps = batches.steps * plan.epochs
     with repeatable(), progress("training", steps, talks=True) as advance:
         if not found and judge_start and validation is not None:
@@ -159,7 +163,8 @@ def train(
             rate = 0.0
             try:
                 for step, batch in enumerate(batches.epoch(done), batches.steps * done):
-                    if budget is not None and clock() - began > budget and (losses or found):
+                    late = budget is not None and clock() - began + judging > budget
+                    if late and (losses or found):
                         stopped = f"the {budget:g} seconds of --budget were spent"
                         break
                     rate = plan.learning_rate_at(step, steps)
@@ -175,7 +180,9 @@ def train(
             if stopped and found:
                 break
             try:
+                shown = clock()
                 judged = _judge(trainer, validation)  # of a part, where not even one was finished
+                judging = clock() - shown
             except NotFiniteError as error:
                 if not found:
                     raise

@@ -124,7 +124,7 @@ class Trainer:
             if variable is None or tuple(variable.shape) != value.shape:
                 raise TltoolError(
                     f"The kept state of the training is of another network ({name} does not fit); "
-                    "begin anew with --force."
+                    "give the command that began it again, with --force."
                 )
             variable.assign(value)
 
