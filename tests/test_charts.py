@@ -3,6 +3,7 @@
 import math
 import re
 
+import numpy as np
 import pytest
 
 from tltool.report.charts import HEIGHT, WIDTH, Series, line_chart
@@ -99,8 +100,9 @@ def test_names_stand_below_their_numbers():
 def test_of_many_names_some_are_shown():
     names = [f"block{i}" for i in range(30)]
     chart = line_chart("t", [Series("a", range(30), range(30))], "layer", names=names)
-    assert len(chart.x_marks) == 10 and chart.x_marks[0] == (0, "block0")
-    assert chart.x_marks[1] == (round(WIDTH * 3 / 29, 1), "block3")
+    assert len(chart.x_marks) >= 5 and chart.x_marks[0] == (0, "block0")
+    places = [place for place, _ in chart.x_marks]
+    assert min(np.diff(places)) > 6.5 * len("block10")  # letters of 12 pixels are about so wide
 
 
 def test_one_point():

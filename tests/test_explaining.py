@@ -147,7 +147,13 @@ class TestWhatIsWritten:
         lines = done.stdout.splitlines()
         one = said["images"][0]
         for kind in ("grad-cam", "class-activation"):
-            (row,) = (line.split() for line in lines if kind in line and "likeness" not in line)
+            (row,) = (
+                line.split()
+                for line in lines
+                if kind in line and kind + "," not in line and kind + ":" not in line
+            )
+            (verdict,) = (line for line in lines if line.startswith(f"{kind}:"))
+            assert verdict in said["verdicts"] or "of 1 image" in verdict
             printed = [float(value) for value in row[-4:]]
             expected = [one[a][n] for a in ("deletion", "insertion") for n in (kind, "random")]
             assert printed == pytest.approx(expected, abs=2e-3)
@@ -199,6 +205,8 @@ class TestSettings:
             ({"maps": "occlusion,"}, "--maps ''"),
             ({"patch": 0}, "--patch"),
             ({"stride": 0}, "--stride"),
+            ({"patch": 32}, "--patch must be a whole number from 1 to 31"),
+            ({"stride": 5000}, "--stride must be a whole number from 1 to 31"),
             ({"checks": -1}, "--checks"),
         ],
     )

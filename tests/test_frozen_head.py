@@ -251,8 +251,51 @@ def test_other_validation_images_make_another_training(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             tltool.adapt(tmp_path / "photos", **given)
     (tmp_path / "photos" / "val" / "red" / "0.png").unlink()
-    with pytest.raises(TltoolError, match="other images or settings; begin the run anew"):
+    with pytest.raises(TltoolError, match="other images or settings; give the command that began"):
         tltool.resume(tmp_path / "run")
+
+
+def test_images_that_were_moved_are_named_to_go_on(tmp_path, monkeypatch):
+    data = class_folders(tmp_path / "photos", n=12)
+    given = QUICK | {"store": tmp_path / "store"}
+    whole = tltool.adapt(data, out=tmp_path / "whole", **given)
+    with monkeypatch.context() as patched:
+        interrupt(patched, 2)
+        with pytest.raises(KeyboardInterrupt):
+            tltool.adapt(data, out=tmp_path / "run", **given)
+    data.rename(tmp_path / "elsewhere")
+    with pytest.raises(TltoolError, match="are no longer at .*photos; say where .* --data"):
+        tltool.resume(tmp_path / "run")
+    with monkeypatch.context() as patched:  # once more, which has to know them under both names
+        interrupt(patched, 1)
+        with pytest.raises(KeyboardInterrupt):
+            tltool.resume(tmp_path / "run", data=tmp_path / "elsewhere")
+    result = tltool.resume(tmp_path / "run")
+    assert result.evaluation.metrics == whole.evaluation.metrics
+
+
+REFUSED = [
+    {"strategy": "frozen-head", "augment": "erasing"},
+    {"strategy": "frozen-head", "train_views": "augmented"},
+    {"strategy": "fine-tune", "unfreeze": "nonsense"},
+    {"strategy": "fine-tune", "unfreeze": "all", "cache": "on"},
+]
+
+
+@pytest.mark.parametrize("given", REFUSED)
+def test_what_is_refused_leaves_nothing_in_the_way(tmp_path, given):
+    """A folder of other settings would refuse the corrected command."""
+    data = class_folders(tmp_path / "photos", n=12, size=(32, 32))
+    common = {"backbone": "cifar-resnet20", "store": tmp_path / "store", "out": tmp_path / "run"}
+    with pytest.raises(TltoolError) as said:
+        tltool.adapt(data, **common, **given)
+    assert "known:" not in str(said.value)
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "note.txt").write_text("mine")
+    with pytest.raises(TltoolError, match="is not a run"):
+        tltool.adapt(data, **common, **given)
+    assert (tmp_path / "run" / "note.txt").read_text() == "mine"
 
 
 def test_off_the_shelf_runs_go_on_too(tmp_path, monkeypatch):

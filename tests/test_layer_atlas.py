@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 import tltool
 from tltool import Backbone, Run, TltoolError, layer_atlas
+from tltool.backbones.kept import with_source_classes
 from tltool.changes import CHANGES
 from tltool.cli import app
 from tltool.data import Example, canvas, check_listing, read_listing, split_dataset
@@ -210,10 +212,10 @@ def same(ours, theirs, taps):
 
 
 class TestFigures:
-    def test_a_row_for_each_block_and_one_for_the_features(self, found, looked_at):
+    def test_a_row_for_each_tap(self, found, looked_at):
         dataset, examples, _, sample = looked_at
-        assert [layer.tap for layer in found.layers] == ROWS
-        assert [layer.features for layer in found.layers] == [16, 16, 32, 64, 64]
+        assert [layer.tap for layer in found.layers] == [*ROWS, "logits"]
+        assert [layer.features for layer in found.layers] == [16, 16, 32, 64, 64, 10]
         assert (found.images, found.changed, found.classes) == (len(examples), 6, 3)
         assert len(examples) < len(dataset.examples) == 48
         assert Counter(examples[i].label for i in sample) == {"red": 2, "green": 2, "blue": 2}
@@ -240,16 +242,17 @@ class TestFigures:
         assert (layer.accuracy.low, layer.accuracy.high) == pytest.approx((low, high))
 
     def test_the_features_of_the_head_are_those_of_the_last_block(self, found):
-        last, own = found.layers[-2:]
+        last, own = found.layers[-3:-1]
         assert own.accuracy == last.accuracy and own.parameters == last.parameters
         assert own.invariance != last.invariance  # places are pooled away
+        assert own.invariance == own.pooled_invariance == last.pooled_invariance
 
     def test_shares_rise_to_what_the_network_has(self, found, network):
-        for layer in found.layers[:-1]:
+        for layer in found.layers[:4]:
             below = keras.Model(network.input, network.get_layer(ENDS[layer.tap]).output)
             assert layer.parameters == pytest.approx(below.count_params() / 271_098)
         shares = [layer.multiply_adds for layer in found.layers]
-        assert shares == sorted(shares) and 0.99 < shares[-1] < 1  # its head is not used
+        assert shares == sorted(shares) and 0.99 < shares[-2] < shares[-1] == 1
 
     @pytest.mark.parametrize("tap", ["stem", "stage3"])
     @pytest.mark.parametrize("name", ["moved", "turned", "noise"])
@@ -278,6 +281,11 @@ class TestFigures:
             assert (len(moved), len(spoiled)) == (3, 4)
             assert layer.invariance == pytest.approx(1 - np.mean(moved))
             assert layer.robustness == pytest.approx(1 - np.mean(spoiled))
+            right = {c.name: np.mean(c.probability[layer.tap][1:]) for c in found.changes}
+            moved = [v for name, v in right.items() if BY_NAME[name].moves]
+            assert layer.moved == pytest.approx(np.mean(moved))
+            spoiled = [v for name, v in right.items() if not BY_NAME[name].moves]
+            assert layer.spoiled == pytest.approx(np.mean(spoiled))
 
     @pytest.mark.parametrize("name", ["scaled", "JPEG"])
     def test_probability_is_what_a_fit_without_these_images_says(
@@ -363,9 +371,49 @@ def judged(*accuracies, n=100):
     probes = [
         _Probe(np.arange(n) < round(a * n), 8, [np.array(c) for c in curve]) for a in accuracies
     ]
-    changed = SimpleNamespace(images=6, distances={layer.name: curve for layer in layers})
+    nothing = {layer.name: curve for layer in layers}
+    changed = SimpleNamespace(images=6, distances=nothing, pooled_distances=nothing)
     dataset = SimpleNamespace(labels=("a", "b"))
     return _atlas(backbone, dataset, layers, probes, changed, Path("p.html"), 0.0)
+
+
+class TestTaps:
+    def names(self, backbone, **given):
+        return [layer.name for layer in _layers(backbone, **given)]
+
+    def test_named_taps_and_classification_layers_in_their_order(self):
+        whole = Backbone("lenet5", "none").with_head()
+        assert self.names(whole, every=True) == [
+            "block1",
+            "block2",
+            "block3",
+            "avgpool",
+            "f6",
+            "logits",
+        ]
+        assert self.names(Backbone("lenet5", "none", taps="avgpool"), every=True)[-1] == "avgpool"
+        large = Backbone("vgg16", "none").with_head()
+        assert self.names(large, every=True)[-5:] == [
+            "decaf5",
+            "avgpool",
+            "decaf6",
+            "decaf7",
+            "logits",
+        ]
+        assert self.names(large)[-2:] == ["block5", "avgpool"]
+        inner = self.names(Backbone("googlenet", "none"), every=True)
+        assert {"inception_3a", "inception_4e", "inception_5a"} <= set(inner)
+        assert inner == self.names(Backbone("googlenet", "none"), every=True)
+
+    def test_what_is_left_out_is_named(self):
+        told = replace(judged(0.5, 0.6, 0.7, 0.8, 0.9), left_out=("decaf6", "logits"))
+        assert told.in_words[-1] == (
+            "Left out, as these weights hold no classification layers: decaf6, logits."
+        )
+
+    def test_weights_without_the_classes_of_the_source(self):
+        assert with_source_classes(Backbone("lenet5", "none")) is None
+        assert with_source_classes(Backbone("cifar-resnet20")).built_classes == 10
 
 
 class TestWords:
@@ -484,7 +532,11 @@ def run(home):
 class TestRuns:
     def test_its_own_images_and_network(self, run, found):
         _, told = run
-        assert told.layers == found.layers and told.changes == found.changes
+        own = found.layers[: len(ROWS)]  # beyond them are classes that a run has no use for
+        assert [(x.tap, x.accuracy, x.invariance, x.moved) for x in told.layers] == [
+            (x.tap, x.accuracy, x.invariance, x.moved) for x in own
+        ]
+        assert same(told, found, ROWS)
 
     def test_the_report_shows_it(self, run):
         folder, told = run

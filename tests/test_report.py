@@ -56,7 +56,7 @@ def in_browser(page, tmp_path, script):
     return done.stdout, said
 
 
-SECTIONS = ["figures", "data", "confusion", "confidence", "classes", "mistakes", "labels"]
+SECTIONS = ["figures", "data", "advice", "confusion", "confidence", "classes", "mistakes", "labels"]
 SECTIONS += ["choice", "card", "settings"]
 
 
@@ -210,6 +210,32 @@ def test_once_more_without_its_images(nasty_run, tmp_path):
     assert (tmp_path / "page.md").is_file()
     with pytest.raises(tltool.TltoolError, match="add --force"):
         tltool.write_report(run, out=tmp_path / "page.html")
+
+
+@pytest.mark.parametrize("left", [None, "the header"])
+def test_a_run_without_test_predictions(finished_run, tmp_path, left):
+    """What is about them says so; what is not goes on without."""
+    data, result = finished_run
+    run = shutil.copytree(result.run, tmp_path / "run")
+    table = run / "predictions.csv"
+    header = table.read_text("utf-8").splitlines()[0]
+    table.unlink()
+    if left:
+        table.write_text(header + "\n", "utf-8")
+    said = "holds no predictions of test images: predictions.csv is missing or has no rows"
+    for about_them in (
+        lambda: tltool.write_report(run),
+        lambda: tltool.write_report([result.run, run], out=tmp_path / "both.html"),
+        lambda: tltool.atlas(run, images=4),
+        lambda: tltool.compare([result.run, run]),
+    ):
+        with pytest.raises(tltool.TltoolError, match=said):
+            about_them()
+    assert not (run / "atlas.json").exists()
+    found = tltool.map_features(run, out=tmp_path / "map.html")
+    assert found.n_images == len(tltool.Run(run).images()) and not found.mistakes
+    images, _ = tltool.predict(run, next((data / "red").iterdir()))
+    assert len(images) == 1
 
 
 def test_images_that_changed_are_not_shown(tmp_path):

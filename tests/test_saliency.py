@@ -488,6 +488,21 @@ class TestFidelity:
         again = fidelity(classifier, pixels, {}, 1, seed=1)
         assert again["random"].deletion_area != areas["random"][0]
 
+    def test_random_orders_are_as_smooth_as_maps(self):
+        """Half of the cells covered: of neighbours few are told apart, of scattered ones half."""
+        seen = []
+
+        def watched(canvases):
+            seen.extend((canvases == GREY).all(axis=3))
+            return np.ones((len(canvases), 2)) / 2
+
+        fidelity(watched, np.full((14, 14, 3), 200, np.uint8), {}, 1)
+        halves = [one for one in seen if 0.4 < one.mean() < 0.6]
+        assert len(halves) >= 4
+        for one in halves:
+            apart = [(one[1:] != one[:-1]).mean(), (one[:, 1:] != one[:, :-1]).mean()]
+            assert 0 < np.mean(apart) < 0.3
+
     def test_curves_begin_and_end_with_whole_images(self):
         pixels, classifier = noise(30, 45), Weighing(30, 45)
         seen = []

@@ -15,9 +15,10 @@ from tltool._presets import backbone_names, backbone_preset, training_views, vie
 from tltool.backbones import Backbone, boundary
 from tltool.backbones.layers import layer_table
 from tltool.backbones.twins import twin
-from tltool.data import check_listing, read_listing, split_dataset
+from tltool.data import Dataset, check_listing, read_listing, split_dataset
 from tltool.features import DrawnPictures, FeatureSource, FeatureStore, StoredActivations
 from tltool.linear import Classifier, LinearHead
+from tltool.linear.linear_head import softmax
 from tltool.metrics import is_clearly_lower, simplest_of_the_best
 from tltool.strategies import FineTune, FromScratch, OffTheShelf, precision
 from tltool.strategies.cutting import choose_cache
@@ -559,6 +560,59 @@ def test_settings_of_every_strategy_can_be_given_again():
     scratch = AdaptSettings(recipe="alexnet")
     assert (scratch.backbone, scratch.tap, scratch.weights) == ("alexnet", "decaf7", "none")
     assert replace(plan, learning_rate="0.5").learning_rate == 0.5
+
+
+def test_what_recipes_and_options_reach():
+    def plan(**given):
+        return AdaptSettings(**given).make_strategy().plan
+
+    assert plan(strategy="fine-tune", l2_sp=True).l2_sp and not plan(strategy="fine-tune").l2_sp
+    with pytest.raises(TltoolError, match="--l2-sp is for --strategy fine-tune"):
+        AdaptSettings(strategy="from-scratch", l2_sp=True)
+    assert plan(recipe="fine-tune-adapt").norms == "adapt"
+    deep = plan(recipe="frozen-head-deep")
+    assert deep.batch_norm and len(deep.units) == 2
+
+
+@pytest.mark.parametrize("name", ["alexnet", "lenet5"])  # without normalisation
+def test_from_random_weights_the_first_loss_is_that_of_guessing(name):
+    """Far above it, as with activations that grow from layer to layer, training diverges."""
+    backbone = Backbone(name, "none", seed=1)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, *backbone.input_size, 3), np.uint8)
+    features = np.asarray(backbone.model(pixels))
+    draw = keras.initializers.GlorotUniform(seed=1)
+    scores = features @ np.asarray(draw((features.shape[1], 5)))
+    losses = -np.log(softmax(scores))
+    assert losses.mean(axis=0) == pytest.approx(np.full(5, np.log(5)), abs=0.7)
+
+
+def test_few_images_without_any_to_judge_by_leave_the_network_as_it_was(tmp_path):
+    data = class_folders(tmp_path / "photos", n=6, size=(32, 32))
+    dataset, _ = check_listing(read_listing(data))
+    dataset, _ = split_dataset(dataset, seed=0, test=0.5, val=0.0)
+    with FeatureStore(tmp_path / "store") as store:
+        source = FeatureSource(Backbone("cifar-resnet20"), store)
+        plan = TrainingPlan(epochs=2, optimizer="sgd", learning_rate=0.1)
+        fitted = FineTune(plan, unfreeze="stage3").fit(source, dataset, seed=0)
+        assert "too few images to hold any back" in " ".join(fitted.notes)
+        assert fitted.choices["best_epoch"] == 0
+        usual = OffTheShelf("lda").fit(source, dataset, seed=0)
+        tests = dataset.of("test")
+        np.testing.assert_allclose(
+            fitted.predict_proba(source, tests), usual.predict_proba(source, tests), atol=1e-5
+        )
+        assert fitted.choices["temperature"] == usual.choices["temperature"]
+        assert len(fitted.held_out.examples) == len(dataset.of("train"))
+
+
+def test_two_validation_images_do_not_calibrate(photos):
+    source, dataset = photos
+    kept = [e for e in dataset.examples if e.split != "val"] + list(dataset.of("val")[:2])
+    few = Dataset(dataset.source, tuple(kept), dataset.labels)
+    plan = TrainingPlan(epochs=1, learning_rate=1e-5)
+    fitted = FineTune(plan, unfreeze="stage3", cache="off").fit(source, few, seed=0)
+    assert any("2 validation images are too few to calibrate" in note for note in fitted.notes)
+    assert fitted.choices["calibration"]["images"] == 0
 
 
 @pytest.mark.parametrize("name", ["1", "2", "10", "12"])

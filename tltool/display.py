@@ -575,6 +575,8 @@ def print_explanations(found: Explanations) -> None:
             for layer, value in zip(check.layers, check.likeness, strict=True)
         )
         typer.echo(f"{check.map}, likeness after shuffling down to: {steps}")
+    for verdict in found.verdicts:
+        typer.echo(verdict)
     if found.checks:
         typer.echo(
             "Covered: area under the probability as places go, lower is better; put in: as they "
@@ -587,7 +589,17 @@ def print_atlas(found: Atlas) -> None:
     """A row a layer, and what they tell."""
     table = Table(box=None, pad_edge=False)
     table.add_column("Layer", no_wrap=True)
-    for heading in ("Features", "Probe", "95 % interval", "Parameters", "Moved", "Spoiled"):
+    for heading in (
+        "Features",
+        "Probe",
+        "95 % interval",
+        "Parameters",
+        "Moved",
+        "averaged",
+        "Spoiled",
+        "Right, moved",
+        "spoiled",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for layer in found.layers:
         table.add_row(
@@ -597,7 +609,10 @@ def print_atlas(found: Atlas) -> None:
             f"{layer.accuracy.low:.3f} to {layer.accuracy.high:.3f}",
             f"{layer.parameters:.0%}",
             f"{layer.invariance:.3f}",
+            f"{layer.pooled_invariance:.3f}",
             f"{layer.robustness:.3f}",
+            f"{layer.moved:.3f}",
+            f"{layer.spoiled:.3f}",
         )
     _print_rich(table)
     for sentence in found.in_words:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from tltool._presets import advisor_rules, views_for
 from tltool._validation import TltoolError
 from tltool.advisor import Evidence, Similarity, Size, TapEvidence
 from tltool.backbones import Backbone
-from tltool.backbones.kept import kept_facts
+from tltool.backbones.kept import with_source_classes
 from tltool.data import Dataset, Example
 from tltool.domain import measured_distance
 from tltool.features import FeatureSource
@@ -26,8 +25,6 @@ from tltool.strategies.folds import stratified_folds
 from tltool.transferability import h_score, leep, log_evidence, nce, nearest_neighbours
 
 __all__ = ["TooFewImagesError", "measure_evidence", "probed_taps"]
-
-_log = logging.getLogger(__name__)
 
 # Blocks whose features are looked at besides the backbone's own tap, at most.
 _BLOCKS = 4
@@ -83,7 +80,7 @@ def measure_evidence(source: FeatureSource, dataset: Dataset, *, seed: int) -> E
         all_folds += [] if again is None else [again]
     backbone = source.backbone
     blocks = probed_taps(backbone)
-    head = _head(source)
+    head = with_source_classes(source.backbone)
     names = dict.fromkeys([*(tap.name for tap in backbone.taps), *blocks, _PIXELS])
     everything = (backbone if head is None else head).tapping(
         ",".join([*names, *(() if head is None else ("logits",))])
@@ -195,26 +192,6 @@ def _curve(
     sizes = np.concatenate([parts.sizes, complete.sizes])
     hits = np.concatenate([parts.hits, complete.hits])
     return fit_curve(sizes, hits, seed, advisor_rules().curve_widening)
-
-
-def _head(source: FeatureSource) -> Backbone | None:
-    """The network with the classes that it was trained on; None where its weights lack them."""
-    backbone = source.backbone
-    preset = backbone.preset
-    fixed = preset.fixed_head and backbone.input_size != preset.input_size
-    if "logits" not in preset.head_taps or fixed or backbone.weights.seed is not None:
-        return None
-    whole = backbone.with_head()
-
-    def find() -> dict[str, np.ndarray]:
-        try:
-            known = whole.network is not None
-        except TltoolError as error:
-            _log.debug("no classification layers: %s", error)
-            known = False
-        return {"head": np.array(known)}
-
-    return whole if kept_facts(backbone, "head-1", find)["head"] else None
 
 
 def _numbers(groups: Sequence[bytes]) -> np.ndarray:

@@ -43,6 +43,9 @@ MAPS = ("occlusion", "grad-cam", "class-activation")
 
 _TOP = 3
 
+# What orders that no map made are called.
+_RANDOM = "random"
+
 # Images on the page; the maps of further ones are files beside it.
 _MOST_SHOWN = 60
 
@@ -114,6 +117,11 @@ class Explanations:
     images: tuple[Explained, ...]
     checks: tuple[MapCheck, ...]
 
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """How often each kind of map did better than random orders, a sentence each."""
+        return _verdicts(self.images)
+
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values."""
         images = [
@@ -124,7 +132,8 @@ class Explanations:
             }
             for one in self.images
         ]
-        return asdict(self) | {"page": printable(str(self.page)), "images": images}
+        told = {"page": printable(str(self.page)), "images": images}
+        return asdict(self) | told | {"verdicts": list(self.verdicts)}
 
 
 def explain(
@@ -149,7 +158,8 @@ def explain(
         maps: "occlusion", "grad-cam", "class-activation", several of them with commas, or "auto"
             for all that the run has.
         label: the class to explain; None for the likeliest of each image.
-        patch: side of the grey square in pixels of the network's canvas; None for a seventh.
+        patch: side of the grey square in pixels of the network's canvas, smaller than that; None
+            for a seventh.
         stride: pixels between its places; None for a 28th of the canvas.
         checks: images that the maps are put to the test on.
         engine: "auto", "keras" or "openvino".
@@ -169,8 +179,9 @@ def explain(
     loaded = Run(run)
     check_int("--checks", checks, low=0)
     usual = default_patch(loaded.canvas_size)
-    patch = usual[0] if patch is None else check_int("--patch", patch, low=1)
-    stride = usual[1] if stride is None else check_int("--stride", stride, low=1)
+    most = min(loaded.canvas_size) - 1  # a square over everything tells nothing of places
+    patch = usual[0] if patch is None else check_int("--patch", patch, low=1, high=most)
+    stride = usual[1] if stride is None else check_int("--stride", stride, low=1, high=most)
     if label is not None and label not in loaded.labels:
         raise TltoolError(f"--label {label!r}: {nearest(label, loaded.labels)}")
     kinds = _kinds(maps)
@@ -217,6 +228,7 @@ def explain(
         (patch, stride),
         len(images) - len(shown),
         found_checks[0].images if found_checks else 0,
+        _verdicts(images),
     )
     with _Written(page):
         write_atomically(page, text)
@@ -426,6 +438,20 @@ class _Explainer:
             return found.drop
 
         return draw
+
+
+def _verdicts(images: Sequence[Explained]) -> tuple[str, ...]:
+    tested = [(x.deletion, x.insertion) for x in images if x.deletion and x.insertion]
+    said = []
+    for kind in tested[0][0] if tested else ():
+        if kind != _RANDOM:
+            covered = sum(deletion[kind] < deletion[_RANDOM] for deletion, _ in tested)
+            put_in = sum(insertion[kind] > insertion[_RANDOM] for _, insertion in tested)
+            said.append(
+                f"{kind}: better than random orders on {covered} of {counted(len(tested), 'image')}"
+                f" as places were covered, on {put_in} as they were put in."
+            )
+    return tuple(said)
 
 
 def _mean_check(kind: str, tried: Sequence[Sequence[tuple[str, float]]]) -> MapCheck:

@@ -15,6 +15,7 @@ from tltool._files import printable, write_atomically
 from tltool._progress import progress
 from tltool._validation import TltoolError, check_int, storage_error
 from tltool.backbones import Backbone, TapPart
+from tltool.backbones.kept import with_source_classes
 from tltool.backbones.layers import layer_table
 from tltool.changes import CHANGES
 from tltool.data import Dataset, Example, canvas, check_listing, split_dataset
@@ -71,8 +72,11 @@ class LayerFacts:
         as_good: whether nothing tells it from that one: a one-sided paired t-test at 95 %.
         invariance: 1 where images that were moved, scaled or turned give the same activations in
             the same places, 0 where they give others as different as those of another image; of
-            the last row, what the classifier is given, places pooled away.
+            what the classifier is given, places pooled away.
         robustness: the same of images that were spoiled.
+        pooled_invariance: the same as `invariance` of features as the probe sees them, averaged
+            over places, so that all layers can be compared.
+        moved, spoiled: mean probability of the right class of such images.
     """
 
     tap: str
@@ -84,6 +88,9 @@ class LayerFacts:
     as_good: bool
     invariance: float
     robustness: float
+    pooled_invariance: float
+    moved: float
+    spoiled: float
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,7 @@ class Atlas:
         seconds: that it took.
         weights: "pretrained"; "trained", if on these very images, on which the network then does
             better than it would on others; or "random".
+        left_out: classification layers that the weights at hand do not hold.
     """
 
     backbone: str
@@ -137,10 +145,12 @@ class Atlas:
     page: Path
     seconds: float
     weights: str = "pretrained"
+    left_out: tuple[str, ...] = ()
 
     @property
     def in_words(self) -> tuple[str, ...]:
-        """Sentences: the most useful layer, where features turn task-specific, what flatters."""
+        """Sentences: the most useful layer, where features turn task-specific, what flatters, and
+        what was left out."""
         best = next(layer for layer in self.layers if layer.tap == self.best)
         others = [x.tap for x in self.layers if x.as_good and x.tap != self.best]
         level = f"; nothing tells it from {', '.join(others)}" if others else ""
@@ -155,12 +165,17 @@ class Atlas:
                 f"Beyond {self.turns} {why}: at {last.tap} the probe is "
                 f"{last.behind:.1%} less accurate, beyond chance."
             )
-        if self.weights != "trained":
-            return useful, turning
-        flattered = (
-            "This network was trained on these very images, which flatters its upper layers."
-        )
-        return useful, turning, flattered
+        said = [useful, turning]
+        if self.weights == "trained":
+            said.append(
+                "This network was trained on these very images, which flatters its upper layers."
+            )
+        if self.left_out:
+            said.append(
+                "Left out, as these weights hold no classification layers: "
+                f"{', '.join(self.left_out)}."
+            )
+        return tuple(said)
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values."""
@@ -182,8 +197,9 @@ def atlas(
 ) -> Atlas:
     """Look at a data set through every layer of a network; test images are left out.
 
-    Of each block's features: a linear probe, and how they and its probability for the right class
-    change as images are moved, scaled, turned or spoiled.
+    Of each tap's features, those of the classification layers included where the weights hold them
+    (of a run, of those up to its own): a linear probe, and how they and its probability for the
+    right class change as images are moved, scaled, turned or spoiled.
 
     Args:
         where: images, as for `adapt`; or a run folder, whose images and backbone are taken and
@@ -211,6 +227,8 @@ def atlas(
     folder = Path(where).expanduser()
     run = Run(folder) if (folder / "run.json").is_file() else None
     page = _page_of(where, run, out, force)
+    if run is not None:
+        run.tested()  # without which it has no report to show the atlas in
     with FeatureStore(store) as kept:
         if run is None:
             chosen = AdaptSettings.checked("atlas", settings, _OF_ATLAS)
@@ -228,8 +246,14 @@ def atlas(
         dataset, _ = split_dataset(
             checked, seed=chosen.seed_of_splits, test=chosen.test, val=chosen.val
         )
-        found = _measured(source, dataset, images, chosen.seed, page, started)
-        found = replace(found, weights=weights)
+        left_out: tuple[str, ...] = ()
+        if run is None:
+            whole = with_source_classes(source.backbone)
+            source = source if whole is None else source.of_backbone(whole)
+            left_out = () if whole is not None else tuple(source.backbone.preset.head_taps)
+        every = run is None
+        found = _measured(source, dataset, images, chosen.seed, page, started, every=every)
+        found = replace(found, weights=weights, left_out=left_out)
         kept.trim()
     _write(found, run, page)
     return found
@@ -287,28 +311,43 @@ class _Layer:
     placed: tuple[TapPart, ...]
 
 
-def _layers(backbone: Backbone) -> list[_Layer]:
-    """The blocks up to the last layer that its features come from, and at last those features."""
-    order = [row.name for row in layer_table(backbone.preset, backbone.input_size)]
+def _layers(backbone: Backbone, *, every: bool = False) -> list[_Layer]:
+    """The blocks up to the last layer that its features come from, and those features.
+
+    With `every`, all named taps, from the input up: beyond that layer, too.
+    """
+    preset = backbone.preset
+    order = [row.name for row in layer_table(preset, backbone.input_size)]
     last = max((part.layer for part in backbone.parts), key=order.index)
-    found = [
-        _Layer(
-            tap,
-            end,
-            backbone.tapping(tap).parts,
-            backbone.tapping(f"{tap}:flatten").parts,
-        )
-        for tap, end in backbone.preset.blocks.items()
-        if order.index(end) <= order.index(last)
-    ]
     own = backbone.taps[0].name if len(backbone.taps) == 1 else "head"
-    if own in backbone.preset.blocks:  # which has a row of its own, with places
+    if own in preset.blocks:  # which has a row of its own, with places
         own = _named(backbone.parts)
-    return [*found, _Layer(own, last, backbone.parts, backbone.parts)]
+    found = []
+    for tap in preset.named_taps if every else preset.blocks:
+        (parsed,) = backbone.tapping(tap).taps
+        end = parsed.parts[-1].layer
+        lacking = parsed.in_head and backbone.built_classes is None
+        beyond = not every and order.index(end) > order.index(last)
+        again = tap not in preset.blocks and parsed.parts == backbone.parts
+        if lacking or beyond or again:
+            continue
+        placed = parsed.parts
+        if parsed.parts[0].pooling != "flatten":
+            placed = backbone.tapping(f"{tap}:flatten").parts
+        found.append(_Layer(tap, end, parsed.parts, placed))
+    found.append(_Layer(own, last, backbone.parts, backbone.parts))
+    return sorted(found, key=lambda layer: order.index(layer.end))
 
 
 def _measured(
-    source: FeatureSource, dataset: Dataset, images: int, seed: int, page: Path, started: float
+    source: FeatureSource,
+    dataset: Dataset,
+    images: int,
+    seed: int,
+    page: Path,
+    started: float,
+    *,
+    every: bool,
 ) -> Atlas:
     examples = dataset.of("train", "val")
     folds = stratified_folds(examples, _FOLDS, seed) if examples else None
@@ -319,7 +358,7 @@ def _measured(
             "more images."
         )
     backbone = source.backbone
-    layers = _layers(backbone)
+    layers = _layers(backbone, every=every)
     pooled = list(dict.fromkeys(part for layer in layers for part in layer.pooled))
     source.of_backbone(backbone.tapping(_named(pooled))).extract(examples)  # in one pass
     changed = _Changed(source, layers, [examples[i] for i in sample], seed)
@@ -389,12 +428,13 @@ class _Changed:
         self._pixels = [canvas(checked_bytes(e), size) for e in examples]
         self.images = len(examples)
         self.distances: dict[str, list[list[float]]] = {x.name: [] for x in layers}
+        self.pooled_distances: dict[str, list[list[float]]] = {x.name: [] for x in layers}
         self.pooled: dict[str, list[np.ndarray]] = {x.name: [] for x in layers}
         self._measure(layers)
 
     def _measure(self, layers: Sequence[_Layer]) -> None:
         own = self._features(self._pixels, layers)
-        apart = {name: _mean_distance(placed) for name, (_, placed) in own.items()}
+        apart = {name: tuple(map(_mean_distance, both)) for name, both in own.items()}
         with progress("changing", sum(len(change.amounts) for change in CHANGES)) as advance:
             for change in CHANGES:
                 rows = []
@@ -404,8 +444,9 @@ class _Changed:
                     advance(1)
                 for layer in layers:
                     name = layer.name
-                    moved = [np.linalg.norm(row[name][1] - own[name][1], axis=1) for row in rows]
-                    self.distances[name].append([float(d.mean()) / apart[name] for d in moved])
+                    for i, told in enumerate((self.pooled_distances, self.distances)):
+                        gone = [np.linalg.norm(row[name][i] - own[name][i], axis=1) for row in rows]
+                        told[name].append([float(d.mean()) / apart[name][i] for d in gone])
                     self.pooled[name].append(np.stack([row[name][0] for row in rows]))
 
     def _features(
@@ -492,10 +533,9 @@ def _atlas(
     for layer, probe, accuracy in zip(layers, probes, accuracies, strict=True):
         upto = rows[: order.index(layer.end) + 1]
         low, high = wilson_interval(int(probe.hits.sum()), len(best))
-        # the first amount of each change leaves the image as it is
-        apart = [float(np.mean(d[1:])) for d in changed.distances[layer.name]]
-        moves = [1.0 - d for d, change in zip(apart, CHANGES, strict=True) if change.moves]
-        spoils = [1.0 - d for d, change in zip(apart, CHANGES, strict=True) if not change.moves]
+        moves, spoils = _by_kind(changed.distances[layer.name])
+        pooled_moves, _ = _by_kind(changed.pooled_distances[layer.name])
+        said_moved, said_spoiled = _by_kind(probe.probabilities)
         facts.append(
             LayerFacts(
                 layer.name,
@@ -505,8 +545,11 @@ def _atlas(
                 sum(row.multiply_adds for row in upto) / max(total[1], 1),
                 accuracies[top] - accuracy,
                 not is_clearly_lower(1.0 - best, 1.0 - probe.hits),
-                float(np.mean(moves)),
-                float(np.mean(spoils)),
+                1.0 - moves,
+                1.0 - spoils,
+                1.0 - pooled_moves,
+                said_moved,
+                said_spoiled,
             )
         )
     turns = None if facts[-1].as_good else next(x.tap for x in reversed(facts) if x.as_good)
@@ -535,6 +578,20 @@ def _atlas(
         page,
         time.perf_counter() - started,
     )
+
+
+def _by_kind(values: Sequence[Sequence[float] | np.ndarray]) -> tuple[float, float]:
+    """Means over the changes that move an image, and over those that spoil it.
+
+    Args:
+        values: of each change `(amounts,)`, the first of which leaves the image as it is.
+    """
+    means = [float(np.mean(one[1:])) for one in values]
+    kinds = [
+        [mean for mean, change in zip(means, CHANGES, strict=True) if change.moves == moves]
+        for moves in (True, False)
+    ]
+    return float(np.mean(kinds[0])), float(np.mean(kinds[1]))
 
 
 def _write(found: Atlas, run: Run | None, page: Path) -> None:

@@ -203,7 +203,8 @@ def _of_run(run: Run, store: str | Path | None, engine: str, clock: Clock) -> _K
     with clock.phase("features"):
         features = run_features(images, store, engine)
     with clock.phase("labels"):
-        said = [one for one in (run.tested(), run.held_out()) if one is not None and one.hashes]
+        tested = run.tested() if run.was_tested else None
+        said = [one for one in (tested, run.held_out()) if one is not None and one.hashes]
         rows = {content: i for i, content in enumerate(h for one in said for h in one.hashes)}
         told = _Told(run.labels)
         if said:

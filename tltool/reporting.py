@@ -140,11 +140,7 @@ def _report(
     maps = kept | _maps_of_mistakes(content, model, kept)
     if len(maps) > len(kept):
         _keep(run, maps)
-    try:
-        found = json.loads((run.folder / _ATLAS).read_text("utf-8"))
-    except (OSError, ValueError):
-        found = None
-    _write(page, render_report(content, maps, found, card.name))
+    _write(page, render_report(content, maps, _kept_atlas(run), card.name))
     by_hand = own and card.exists() and sha256_of(card).hex() != run.facts.get("model_card")
     if by_hand and run.facts.get("model_card"):
         _log.warning("%s was changed by hand and is left as it is.", card)
@@ -192,6 +188,15 @@ def _maps_of_mistakes(
         if time.perf_counter() - started > _PATIENCE:
             break
     return found
+
+
+def _kept_atlas(run: Run) -> dict[str, Any] | None:
+    """The atlas of a run's layers; None where there is none, or one of an older tltool."""
+    try:
+        found: dict[str, Any] = json.loads((run.folder / _ATLAS).read_text("utf-8"))
+        return found if all("spoiled" in layer for layer in found["layers"]) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _kept_maps(run: Run) -> dict[str, np.ndarray]:

@@ -451,9 +451,24 @@ class Run:
         """What it said of its test images.
 
         Raises:
-            TltoolError: the tables of the run are damaged.
+            TltoolError: it said nothing of any, or the tables of the run are damaged.
         """
+        if not self.was_tested:
+            raise TltoolError(
+                f"{self.folder} holds no predictions of test images: {_PREDICTIONS} is missing or "
+                "has no rows; copy the run again from where it was made, or make it again with "
+                "test images."
+            )
         return self._tested
+
+    @cached_property
+    def was_tested(self) -> bool:
+        """Whether there are predictions of test images."""
+        try:
+            with (self.folder / _PREDICTIONS).open("rb") as file:
+                return bool(file.readline() and file.readline().strip())
+        except FileNotFoundError:
+            return False
 
     @cached_property
     def _tested(self) -> Said:

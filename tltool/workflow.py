@@ -155,12 +155,18 @@ def adapt(
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a run's images are, and where it is written."""
+    """Where a run's images are, and where they were when it was begun; where it is written."""
 
     data: str | Path
     out: Path | None
     store: str | Path | None
     force: bool = False
+    moved_from: str | None = None
+
+    @property
+    def named(self) -> str:
+        """The data set as the run's settings name it, wherever its images are by now."""
+        return printable(self.moved_from or absolute(self.data))
 
 
 def _adapted(
@@ -195,7 +201,7 @@ def _adapted(
         for warning in warnings:
             _log.warning(warning)
         source = chosen.make_source(kept, backbone)
-        facts = _settings_facts(place.data, chosen, source)
+        facts = _settings_facts(place.named, chosen, source)
         folder = place.out or free_folder(place.data, backbone.preset.name, facts)
         RunWriter.refuse_existing(folder, facts, force=place.force)
         if chosen.teacher is not None and folder.resolve() == Path(chosen.teacher).resolve():
@@ -316,11 +322,12 @@ def finish_run(
     return result
 
 
-def resume(run: str | Path) -> RunResult:
+def resume(run: str | Path, *, data: str | Path | None = None) -> RunResult:
     """Go on with a run that was interrupted: its outcome is that of an unbroken one.
 
     Args:
         run: its folder.
+        data: its images, where they are no longer where they were.
 
     Returns:
         The same as `adapt`.
@@ -334,13 +341,17 @@ def resume(run: str | Path) -> RunResult:
     folder = Path(run).expanduser()
     begun = RunWriter.begun(folder)
     try:
-        data, store, settings = begun["data"], begun["store"], dict(begun["settings"])
+        began, store, settings = str(begun["data"]), begun["store"], dict(begun["settings"])
     except (KeyError, TypeError, ValueError) as error:
         raise TltoolError(
             f"{folder} is a damaged run ({error}); give the command that began it again."
         ) from error
-    place = _Place(data, folder, store)
+    place = _Place(data or began, folder, store, moved_from=str(begun.get("named") or began))
     chosen = AdaptSettings.checked("resume", settings)
+    if data is None and not began.startswith("tfds:") and not Path(began).exists():
+        raise TltoolError(
+            f"The images of {folder} are no longer at {began}; say where they are now with --data."
+        )
     return _adapted(place, chosen, advice=RunWriter.advised(folder))
 
 
@@ -403,6 +414,7 @@ def _begun(place: _Place, settings: AdaptSettings) -> dict[str, Any]:
             given[name] = str(Path(given[name]).expanduser().resolve())
     return {
         "data": absolute(place.data),
+        "named": place.named,
         "store": None if place.store is None else str(Path(place.store).expanduser().resolve()),
         "settings": given,
     }
@@ -437,16 +449,14 @@ def _warn(findings: Iterable[Finding], warnings: list[str]) -> None:
             warnings.append(finding.text)
 
 
-def _settings_facts(
-    data: str | Path, settings: AdaptSettings, source: FeatureSource
-) -> dict[str, Any]:
+def _settings_facts(named: str, settings: AdaptSettings, source: FeatureSource) -> dict[str, Any]:
     """All that the outcome follows from; two runs with equal facts are the same run."""
     teacher = None if settings.teacher is None else Run(settings.teacher).key
     relabel = settings.relabel and sha256_of(Path(settings.relabel).expanduser()).hex()
     return asdict(settings) | {
         "teacher": teacher,
         "relabel": relabel,
-        "data": printable(absolute(data)),
+        "data": named,
         "backbone": source.backbone.preset.name,
         "weights": source.backbone.weights.hash,
         "tap": [str(part) for part in source.backbone.parts],

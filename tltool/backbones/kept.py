@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from tltool._files import atomic_path, cache_folder
+from tltool._validation import TltoolError
 from tltool.backbones.backbone import Backbone
 
-__all__ = ["kept_facts"]
+__all__ = ["kept_facts", "with_source_classes"]
 
 _log = logging.getLogger(__name__)
 
@@ -48,3 +49,22 @@ def kept_facts(
     except OSError:  # full or read-only
         _log.debug("did not keep %s", path, exc_info=True)
     return found
+
+
+def with_source_classes(backbone: Backbone) -> Backbone | None:
+    """The network with the classes that it was trained on; None where its weights lack them."""
+    preset = backbone.preset
+    fixed = preset.fixed_head and backbone.input_size != preset.input_size
+    if not preset.head_taps or fixed or backbone.weights.seed is not None:
+        return None
+    whole = backbone.with_head()
+
+    def find() -> dict[str, np.ndarray]:
+        try:
+            known = whole.network is not None
+        except TltoolError as error:
+            _log.debug("no classification layers: %s", error)
+            known = False
+        return {"head": np.array(known)}
+
+    return whole if kept_facts(backbone, "head-1", find)["head"] else None

@@ -425,6 +425,10 @@ def resume(
         Path,
         typer.Argument(metavar="RUN", help="Run folder of an interrupted run.", show_default=False),
     ],
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Its images, where they are no longer where they were."),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -436,7 +440,7 @@ def resume(
     """
     from tltool.ensembles import resume as resume_run
 
-    show_result(resume_run(run), json=json, quiet=quiet)
+    show_result(resume_run(run, data=data), json=json, quiet=quiet)
 
 
 @app.command()

@@ -159,11 +159,13 @@ def _student(backbone: str | None, given: Mapping[str, Any]) -> dict[str, Any] |
     return None if backbone is None else asdict(student_settings(backbone, given))
 
 
-def resume(run: str | Path) -> RunResult | EnsembleResult:
+def resume(run: str | Path, *, data: str | Path | None = None) -> RunResult | EnsembleResult:
     """Go on with a run or an ensemble that was interrupted; its outcome is that of an unbroken one.
 
     Args:
         run: its folder.
+        data: its images, where they are no longer where they were; for an ensemble they have to be
+            put back.
 
     Returns:
         The same as `adapt`, or as `ensemble`.
@@ -180,7 +182,12 @@ def resume(run: str | Path) -> RunResult | EnsembleResult:
     begun = RunWriter.begun(folder)
     kind = next((name for name in ("combine", "grow") if name in begun), None)
     if kind is None:
-        return resume_adaptation(folder)
+        return resume_adaptation(folder, data=data)
+    if data is not None:
+        raise TltoolError(
+            f"{folder} is an ensemble, whose members name their images; put these back where they "
+            "were, and leave --data out."
+        )
     try:
         given = dict(begun[kind])
         store, student = given["store"], given["student"]
@@ -188,7 +195,7 @@ def resume(run: str | Path) -> RunResult | EnsembleResult:
             runs = given.pop("runs")
             chosen = CombinedSettings(**given)
         else:
-            data = given.pop("data")
+            images = given.pop("data")
             del given["store"]
             for name in ("backbones", "strategies", "recipes"):
                 given[name] = None if given.get(name) is None else tuple(given[name])
@@ -200,7 +207,7 @@ def resume(run: str | Path) -> RunResult | EnsembleResult:
     if kind == "combine":
         found = combine_runs(runs, folder, chosen)
     else:
-        found = grow(data, folder, grown, store=store)
+        found = grow(images, folder, grown, store=store)
     return found if student is None else with_student(found)
 
 

@@ -15,6 +15,7 @@ __all__ = ["AdviceFigures", "Placed", "advice_figures"]
 # Of the table of size against similarity in pixels, and the ends of its axes: images of each
 # class, and squared Hellinger distances.
 _WIDTH, _HEIGHT = 400, 220
+_INSET, _LINE = 6.0, 16.0
 _SIZES = (2.0, 5000.0)
 _DISTANCES = (0.002, 0.4)
 
@@ -120,12 +121,11 @@ def _placed(advice: Mapping[str, Any]) -> Placed:
     ends = [
         _log_place(distance[k], _DISTANCES, _HEIGHT) if distance else 0.0 for k in ("low", "high")
     ]
-    middles = {"small": small / 2, "big": (small + _WIDTH) / 2}
-    heights = {"similar": far / 2, "not similar": (far + _HEIGHT) / 2}
+    # in the upper left of each cell, away from the set's place and the known distances
+    lefts = {"small": _INSET, "big": small + _INSET}
+    tops = {"similar": _LINE, "not similar": far + _LINE}
     cells = tuple(
-        (middles[row], heights[column], rules.table[row, column])
-        for row in middles
-        for column in heights
+        (lefts[row], tops[column], rules.table[row, column]) for row in lefts for column in tops
     )
     return Placed(
         _WIDTH,

@@ -22,7 +22,7 @@ class AtlasFigures:
         said: sentences.
         accuracy: of probes by layer, with interval, and invariance beside it.
         rows: of a table: layer, features, accuracy, interval, behind, parameters, multiply-adds,
-            invariance, robustness.
+            invariance in places and averaged, robustness, probabilities of the right class.
         distances, probabilities: a chart a change.
         changed: how many images were.
         images: that probes were judged by.
@@ -62,8 +62,9 @@ def atlas_figures(atlas: Mapping[str, Any]) -> AtlasFigures:
     invariance = line_chart(
         "How alike activations stay",
         [
-            Series("moved, scaled, turned", places, [x["invariance"] for x in layers], dots=True),
-            Series("spoiled", places, [x["robustness"] for x in layers], dots=True),
+            Series("moved, in places", places, [x["invariance"] for x in layers], dots=True),
+            Series("moved, averaged", places, [x["pooled_invariance"] for x in layers], dots=True),
+            Series("spoiled, in places", places, [x["robustness"] for x in layers], dots=True),
         ],
         "layer, from the input up",
         names=names,
@@ -78,7 +79,10 @@ def atlas_figures(atlas: Mapping[str, Any]) -> AtlasFigures:
             f"{layer['parameters']:.0%}",
             f"{layer['multiply_adds']:.0%}",
             f"{layer['invariance']:.3f}",
+            f"{layer['pooled_invariance']:.3f}",
             f"{layer['robustness']:.3f}",
+            f"{layer['moved']:.3f}",
+            f"{layer['spoiled']:.3f}",
         )
         for layer in layers
     )

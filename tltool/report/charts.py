@@ -11,6 +11,9 @@ __all__ = ["HEIGHT", "WIDTH", "Chart", "Line", "Series", "line_chart"]
 # Of the area that lines are drawn in, in pixels; margins are the template's.
 WIDTH, HEIGHT = 400, 200
 
+# Width of a letter below the axis, and how many of a name are shown there.
+_LETTER, _LONGEST = 7.0, 14
+
 _TICKS = 5
 
 
@@ -135,7 +138,8 @@ def line_chart(
             Line(s.name, style % 8, _points(places), _points(ends), dots if s.dots else ())
         )
     if names:
-        every = -(-len(names) // 12)
+        widest = _LETTER * (min(max(map(len, names)), _LONGEST) + 1)
+        every = max(1, math.ceil(widest * max(len(names) - 1, 1) / WIDTH))
         x_marks = [(across(i), name) for i, name in enumerate(names) if i % every == 0]
     elif log_x:
         x_marks = [(across(x), f"{x:,.0f}") for x in sorted({first, (first * last) ** 0.5, last})]

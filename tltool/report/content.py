@@ -262,6 +262,13 @@ class RunContent:
         ]
 
     @property
+    def advised_by(self) -> str:
+        """The command that tells what the images speak for."""
+        settings = self.facts["settings"]
+        data = str(settings.get("data") or self.source)
+        return shlex.join(["tltool", "advise", data, "--backbone", str(self.facts["backbone"])])
+
+    @property
     def reproduced_by(self) -> str:
         """The command that makes the same run again."""
         begun = self.facts.get("begun") or {}

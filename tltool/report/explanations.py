@@ -61,6 +61,7 @@ def render_explanations(
     square: tuple[int, int],
     more: int = 0,
     tried: int = 0,
+    verdicts: Sequence[str] = (),
 ) -> str:
     """The page.
 
@@ -71,6 +72,7 @@ def render_explanations(
         square: side and stride of the one that covered, in pixels.
         more: images whose maps are files beside the page.
         tried: images that the checks were made on.
+        verdicts: sentences on how maps did against random orders.
     """
     shown = [
         {
@@ -105,6 +107,7 @@ def render_explanations(
         square=square,
         more=more,
         tried=tried,
+        verdicts=verdicts,
     )
 
 

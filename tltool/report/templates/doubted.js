@@ -12,7 +12,7 @@
   const quoted = (text) => /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   for (const select of document.querySelectorAll("select[data-row]")) {
     const row = Number(select.dataset.row), [, given, suggested] = rows[row];
-    select.append(option("", `${given}: right as it is`), option(suggested, suggested), option(leftOut, "leave the image out"));
+    select.append(option("", `right as it is (${given})`), option(suggested, suggested), option(leftOut, "leave the image out"));
     // all classes in every list would be millions of elements: they come when a list is wanted
     const fill = () => {
       select.removeEventListener("pointerdown", fill);
