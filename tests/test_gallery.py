@@ -151,6 +151,7 @@ class TestSimilar:
         image = photos / "green" / "4.png"
         found = tltool.similar(run, image, n=5, out=sheet, store=store)
         assert len(found.neighbours) == 5
+        assert found.features == f"those that the last layer of {run} is given"
         first = found.neighbours[0]
         assert (first.file, first.label) == ("green/4.png", "green")
         assert first.distance == pytest.approx(0, abs=1e-5)
@@ -210,6 +211,11 @@ class TestSimilar:
         (tmp_path / "text.png").write_text("no picture")
         with pytest.raises(TltoolError, match=message):
             tltool.similar(run, tmp_path / image, store=store, out=tmp_path / "s.html")
+
+    def test_a_folder_of_neither(self, adapted, tmp_path):
+        photos, _, _ = adapted
+        with pytest.raises(TltoolError, match="photos is neither a run nor a feature store"):
+            tltool.similar(photos, photos / "red" / "1.png", out=tmp_path / "s.html")
 
     def test_features_that_are_gone(self, adapted, tmp_path):
         photos, run, store = adapted

@@ -30,6 +30,16 @@ def test_class_folders(photos):
     assert any("empty" in note for note in listing.notes)
 
 
+def test_a_split_without_classes_is_told(tmp_path):
+    photos = tmp_path / "photos"
+    for split in ("train", "test"):
+        class_folders(photos / split, n=4)
+    (photos / "val").mkdir()
+    listing = read_listing(photos)
+    assert {entry.split for entry in listing.entries} == {"train", "test"}
+    assert any(note == "Without images, and left out: 1 folder, val." for note in listing.notes)
+
+
 def test_numbers_are_in_natural_order(tmp_path):
     class_folders(tmp_path, ("1", "2"), n=12)
     names = [e.name for e in read_listing(tmp_path).entries][:12]

@@ -369,7 +369,10 @@ def print_neighbours(found: Neighbours) -> None:
     for one in found.neighbours:
         table.add_row(f"{one.distance:.3f}", escape(one.label), one.split, escape(one.file))
     _print_rich(table)
-    typer.echo(f"\nOf {found.searched:,} images; {found.as_json()['sheet']} shows them.")
+    typer.echo(
+        f"\nOf {found.searched:,} images, by features: {found.features}; "
+        f"{found.as_json()['sheet']} shows them."
+    )
 
 
 def print_look(done: Look) -> None:

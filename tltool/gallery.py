@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +27,6 @@ from tltool.settings import AdaptSettings
 
 __all__ = ["Extraction", "Neighbour", "Neighbours", "extract", "similar"]
 
-_log = logging.getLogger(__name__)
 
 # Settings that features follow from.
 _OF_FEATURES = (
@@ -154,9 +152,10 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """What `similar` found: the nearest first, and the sheet that shows them."""
+    """What `similar` found: the nearest first, by which features, and the sheet that shows them."""
 
     image: str
+    features: str
     searched: int
     neighbours: tuple[Neighbour, ...]
     sheet: Path
@@ -200,6 +199,11 @@ def similar(
     folder = Path(where).expanduser()
     if (folder / "features.sqlite").is_file():
         known = _of_store(folder, path, engine)
+    elif folder.is_dir() and not (folder / "run.json").exists():
+        raise TltoolError(
+            f"{folder} is neither a run nor a feature store; name the folder of a run, or of a "
+            "store (tltool store info tells where yours is)."
+        )
     else:
         known = _of_run(Run(folder), path, store, engine)
     order = np.argsort(known.distances, kind="stable")[:n]
@@ -210,13 +214,15 @@ def similar(
         for i, one in zip(order, found, strict=True)
     ]
     write_contact_sheet(sheet, f"Images most like {printable(path.name)}", pictures)
-    return Neighbours(printable(str(path)), len(known.distances), found, sheet)
+    searched = len(known.distances)
+    return Neighbours(printable(str(path)), known.features, searched, found, sheet)
 
 
 @dataclass(frozen=True)
 class _Known:
-    """Images that were searched: rows of file, label and split, and where they may lie."""
+    """Images that were searched, by which features; rows of file, label and split; their places."""
 
+    features: str
     rows: Sequence[tuple[str, str, str]]
     paths: Sequence[Path | None]
     thumbnails: Sequence[bytes]
@@ -240,6 +246,7 @@ def _of_run(run: Run, image: Path, store: str | Path | None, engine: str) -> _Kn
     features = run_features(images, store, engine)
     wanted = run.predictor(engine).features(canvas_of_file(image, run.canvas_size)[None])
     return _Known(
+        f"those that the last layer of {printable(str(run.folder))} is given",
         [(row["file"], row["label"], row["split"]) for row in images.rows],
         images.paths,
         [b""] * len(images.rows),
@@ -260,8 +267,8 @@ def _of_store(folder: Path, image: Path, engine: str) -> _Known:
         size = source.for_prediction().canvas_size
         wanted = source.of_canvases(canvas_of_file(image, size)[None])
         small = kept.thumbnails(hashes)
-    _log.info("searched features %s of %s", space.tap, space.backbone)
     return _Known(
+        f"{space.tap} of {space.backbone}, views {space.views}",
         [(content.hex(), "", "") for content in hashes],
         [None] * len(hashes),
         [small.get(content, b"") for content in hashes],

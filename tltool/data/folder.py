@@ -194,7 +194,9 @@ def _empty_folders(
     root: Path, tops: list[Path], entries: list[Entry], bad: list[BadFile], is_split: bool
 ) -> Iterator[str]:
     """A note on class folders without any image."""
-    classes = [p for top in tops for p in _visible(top) if p.is_dir()] if is_split else tops
+    classes = tops
+    if is_split:  # of a split without any class, the split itself
+        classes = [p for top in tops for p in [c for c in _visible(top) if c.is_dir()] or [top]]
     depth = 2 if is_split else 1
     used = {e.path.relative_to(root).parts[:depth] for e in entries}
     used |= {Path(b.file).parts[:depth] for b in bad}

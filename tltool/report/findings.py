@@ -31,10 +31,12 @@ def findings_in_words(report: CheckReport, splits: SplitReport) -> list[str]:
     notes = list(report.notes)
     if report.ignored:
         notes.append(f"Files that are no images were left out: {kinds_in_words(report.ignored)}.")
+    drawn = set(splits.sizes) - set(splits.given)
+    kept = ", kept together where no split was given" if drawn else ""
     for what, groups in (
         ("Identical files with different labels, none of them used", report.contradictions),
         ("Identical files, kept together", report.duplicates),
-        ("Near-duplicates, kept together where no split was given", report.near_duplicates),
+        (f"Near-duplicates{kept}", report.near_duplicates),
     ):
         if groups:
             more = " ..." if len(groups[0]) > 3 else ""
