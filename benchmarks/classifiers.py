@@ -7,8 +7,8 @@ eight values of C and five folds, on the same features in the same run. Features
 last three blocks, averaged and maximal (1,280 of MobileNet 0.25), and as many columns of the last
 block's activations, drawn by lot, as `--wide` says. A classifier alone chooses its penalty after
 `l2`, ridge after that or `dropout`; `auto` chooses among all transforms. The peer and `auto` run
-once, each classifier alone `--repeat` times (medians). `--others` times what scikit-learn has for
-the same classifiers: a single fit at one penalty on all rows, of ridge its own choice of eight.
+once, each classifier alone `--repeat` times (medians). `--rows others` times what scikit-learn has
+for the same classifiers: a single fit at one penalty on all rows, of ridge its own choice of eight.
 """
 
 from __future__ import annotations
@@ -58,7 +58,6 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", choices=("narrow", "wide"), help="one of the two feature sets")
     parser.add_argument("--rows", default=",".join((*CLASSIFIERS, "auto")), help="what to time")
-    parser.add_argument("--others", action="store_true", help="scikit-learn's, too")
     parser.add_argument("--store", type=Path)
     options = parser.parse_args()
 
@@ -83,11 +82,11 @@ def main() -> None:
                 known, unknown, widths = known[:, kept], unknown[:, kept], (columns,)
             targets = drawn.targets(train), drawn.targets(test)
             folds = stratified_folds(train, 5, 0)
-            if options.others:
+            rows = options.rows.split(",")
+            if "others" in rows:
                 time_others(known, unknown, *targets)
-            compare(
-                known, unknown, *targets, widths, folds, options.rows.split(","), options.repeat
-            )
+            if rows := [row for row in rows if row != "others"]:
+                compare(known, unknown, *targets, widths, folds, rows, options.repeat)
 
 
 def time_others(known, unknown, targets, expected) -> None:
