@@ -19,12 +19,13 @@ from test_report import Page
 from typer.testing import CliRunner
 
 import tltool
-from tltool import Backbone, Run, TltoolError, layer_atlas
+from tltool import Backbone, Run, TltoolError, layer_atlas, layer_probes
 from tltool.backbones.kept import with_source_classes
 from tltool.changes import CHANGES
 from tltool.cli import app
 from tltool.data import Example, canvas, check_listing, read_listing, split_dataset
-from tltool.layer_atlas import _atlas, _layers, _Probe, _sample
+from tltool.layer_atlas import _atlas
+from tltool.layer_probes import Probe, layers_of, sample_of
 from tltool.linear import Problem, choose, fit_candidate
 from tltool.linear.linear_head import softmax
 from tltool.linear.search import VALUES
@@ -177,7 +178,7 @@ def looked_at(home):
     dataset, _ = split_dataset(checked, seed=0, test=0.2, val=0.1)
     examples = dataset.of("train", "val")
     pixels = np.stack([canvas(e.path.read_bytes(), (32, 32)) for e in examples])
-    return dataset, examples, pixels, _sample(examples, 6, 0)
+    return dataset, examples, pixels, sample_of(examples, 6, 0)
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +312,7 @@ class TestFigures:
             assert 0 <= told <= 1
 
     def test_very_many_activations_are_stood_for_by_some(self, home, found, monkeypatch):
-        monkeypatch.setattr(layer_atlas, "_MOST_ACTIVATIONS", 2000)
+        monkeypatch.setattr(layer_probes, "_MOST_ACTIVATIONS", 2000)
         given = {"images": 6, "store": home / "store", **GIVEN}
         some = tltool.atlas(home / "photos", out=home / "some.html", **given)
         for one, other in zip(some.layers, found.layers, strict=True):
@@ -329,17 +330,17 @@ class TestSample:
     def test_as_many_of_each_class_and_half_at_most(self):
         examples = [example(i, "a") for i in range(20)]
         examples += [example(20 + i, "b") for i in range(5)] + [example(30, "c")]
-        labels = Counter(examples[i].label for i in _sample(examples, 6, 0))
+        labels = Counter(examples[i].label for i in sample_of(examples, 6, 0))
         assert labels == {"a": 4, "b": 2}
-        assert list(_sample(examples, 6, 0)) == sorted(set(_sample(examples, 6, 0)))
-        assert len(_sample(examples, 100, 0)) == 12
-        assert list(_sample(examples, 6, 0)) != list(_sample(examples, 6, 1))
+        assert list(sample_of(examples, 6, 0)) == sorted(set(sample_of(examples, 6, 0)))
+        assert len(sample_of(examples, 100, 0)) == 12
+        assert list(sample_of(examples, 6, 0)) != list(sample_of(examples, 6, 1))
 
     @pytest.mark.parametrize("seed", range(5))
     def test_of_near_duplicates_one(self, seed):
         """Half of the pictures, not of the files, so that some are left to learn from."""
         examples = [example(i, "ab"[i % 2], bytes([i % 6] * 32)) for i in range(30)]
-        groups = [examples[i].group for i in _sample(examples, 20, seed)]
+        groups = [examples[i].group for i in sample_of(examples, 20, seed)]
         assert len(set(groups)) == len(groups) == 2
 
     def test_probes_know_no_copy_of_what_is_changed(self, home, monkeypatch):
@@ -352,7 +353,7 @@ class TestSample:
             told.update(sample=sample, others=others, n=len(problem.targets))
             raise TltoolError("enough")
 
-        monkeypatch.setattr(layer_atlas, "_probe", probe)
+        monkeypatch.setattr(layer_atlas, "probed", probe)
         with pytest.raises(TltoolError, match="enough"):
             tltool.atlas(data, out=home / "c.html", images=6, store=home / "store", **GIVEN)
         checked, _ = check_listing(read_listing(data))
@@ -366,10 +367,10 @@ class TestSample:
 def judged(*accuracies, n=100):
     """An atlas whose probes were right so often, on images as like as can be."""
     backbone = Backbone("cifar-resnet20")
-    layers = _layers(backbone)
+    layers = layers_of(backbone)
     curve = [[0.0] * len(change.amounts) for change in CHANGES]
     probes = [
-        _Probe(np.arange(n) < round(a * n), 8, [np.array(c) for c in curve]) for a in accuracies
+        Probe(np.arange(n) < round(a * n), 8, [np.array(c) for c in curve]) for a in accuracies
     ]
     nothing = {layer.name: curve for layer in layers}
     changed = SimpleNamespace(images=6, distances=nothing, pooled_distances=nothing)
@@ -379,7 +380,7 @@ def judged(*accuracies, n=100):
 
 class TestTaps:
     def names(self, backbone, **given):
-        return [layer.name for layer in _layers(backbone, **given)]
+        return [layer.name for layer in layers_of(backbone, **given)]
 
     def test_named_taps_and_classification_layers_in_their_order(self):
         whole = Backbone("lenet5", "none").with_head()
@@ -595,7 +596,7 @@ class TestRuns:
         features_run(home / "photos", home / "bare", **given)
         told = tltool.atlas(home / "bare", images=6, store=home / "store")
         _, examples, pixels, _ = looked_at
-        shown = pixels[_sample(examples, 6, 7)]
+        shown = pixels[sample_of(examples, 6, 7)]
         network = Backbone("cifar-resnet20", "none", 7).network
         expected = distances(network, ENDS["stage2"], shown, BY_NAME["moved"])
         np.testing.assert_allclose(told.changes[0].distance["stage2"], expected, atol=1e-3)
@@ -611,7 +612,7 @@ class TestRuns:
         checked, _ = check_listing(read_listing(home / "photos"))
         dataset, _ = split_dataset(checked, seed=0, test=0.2, val=0.0)
         examples = dataset.of("train")
-        sample = [examples[i].path.read_bytes() for i in _sample(examples, 6, 0)]
+        sample = [examples[i].path.read_bytes() for i in sample_of(examples, 6, 0)]
         pixels = np.stack([canvas(content, (32, 32)) for content in sample])
         trained = Run(home / "tuned").model().get_layer("cifar_resnet20")
         (curve,) = (curve for curve in told.changes if curve.name == "turned")

@@ -27,10 +27,11 @@ LAYERS = (
         "similarity",
         "transferability",
     ),
-    ("training", "domain", "learning_curve", "comparison", "combining"),
+    ("training", "domain", "learning_curve", "comparison", "combining", "layer_facts"),
     (
         "advisor",
         "filters",
+        "layer_probes",
         "looked_at",
         "map_taps",
         "maximal",

@@ -26,7 +26,7 @@ from tltool.explaining import Explanations
 from tltool.features import StoreInfo
 from tltool.gallery import Extraction, Neighbours
 from tltool.label_checking import LabelCheck
-from tltool.layer_atlas import Atlas
+from tltool.layer_facts import Atlas
 from tltool.looking import Look
 from tltool.mapping import FeatureMap
 from tltool.metrics import METRIC_NAMES, Interval
