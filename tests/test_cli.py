@@ -246,7 +246,6 @@ def test_interrupt_and_again(tmp_path):
     while not (tmp_path / "run" / "run.json").exists():
         assert process.poll() is None
         time.sleep(0.01)
-    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130

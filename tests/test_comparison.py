@@ -193,8 +193,14 @@ class TestRefusals:
         change(other / "dataset.csv", lambda text: text.replace(",test,", ",test,f"))
         assert "not tested on the same images" in self.refused([runs[0], other])
 
-    @pytest.mark.parametrize("damage", [lambda text: "", lambda text: text.replace("0.", "x.")])
-    def test_damaged_tables(self, runs, tmp_path, damage):
+    @pytest.mark.parametrize(
+        ("damage", "said"),
+        [
+            (lambda text: "", "holds no predictions of test images"),
+            (lambda text: text.replace("0.", "x."), "is damaged"),
+        ],
+    )
+    def test_damaged_tables(self, runs, tmp_path, damage, said):
         other = copied(runs[1], tmp_path / "other")
         change(other / "predictions.csv", damage)
-        assert "is damaged" in self.refused([runs[0], other])
+        assert said in self.refused([runs[0], other])

@@ -496,8 +496,8 @@ class TestSnapshots:
         assert [(member.name, member.after) for member in plan] == [
             ("1-cifar-resnet20-fine-tune-cycle1", ""),
             ("1-cifar-resnet20-fine-tune-cycle2", "1-cifar-resnet20-fine-tune-cycle1"),
-            ("2-cifar-resnet20-fine-tune-cycle1", ""),
-            ("2-cifar-resnet20-fine-tune-cycle2", "2-cifar-resnet20-fine-tune-cycle1"),
+            ("2-cifar-resnet20-fine-tune-mixup-cycle1", ""),
+            ("2-cifar-resnet20-fine-tune-mixup-cycle2", "2-cifar-resnet20-fine-tune-mixup-cycle1"),
         ]
         with pytest.raises(TltoolError, match="for --strategies fine-tune alone"):
             GrownSettings(("cifar-resnet20",), ("from-scratch",), snapshots=2)

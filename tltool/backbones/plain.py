@@ -133,9 +133,10 @@ def plain_network(inputs: Any, table: str, classes: int | None = None) -> keras.
 
     check_option("table", table, PLAIN_NETWORKS)
     network = PLAIN_NETWORKS[table]
-    # he_normal keeps activations as large as pixels up to the last layer of AlexNet, which has no
-    # normalisation: its first losses are then far above those of guessing, and training diverges
-    start = "glorot_uniform"
+    # he_normal keeps activations as large as pixels up to the last layer where there is no
+    # normalisation: the first losses are then far above those of guessing, and training diverges
+    normalised = any(isinstance(layer, _Conv) and layer.norm for layer in network.body)
+    start = "he_normal" if normalised else "glorot_uniform"
     x = inputs
     for layer in network.body:
         if isinstance(layer, _Pool):
