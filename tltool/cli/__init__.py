@@ -1,7 +1,13 @@
 """The command line: parse, call, print."""
 
 # Each module adds its commands, in the order in which help lists them.
+from tltool.cli import adapting
+
+# isort: split
 from tltool.cli import making
+
+# isort: split
+from tltool.cli import asking
 
 # isort: split
 from tltool.cli import using
@@ -19,7 +25,18 @@ from tltool.cli import mapping
 from tltool.cli import keeping
 from tltool.cli.apps import app
 
-__all__ = ["app", "explaining", "keeping", "looking", "main", "making", "mapping", "using"]
+__all__ = [
+    "adapting",
+    "app",
+    "asking",
+    "explaining",
+    "keeping",
+    "looking",
+    "main",
+    "making",
+    "mapping",
+    "using",
+]
 
 
 def main() -> None:

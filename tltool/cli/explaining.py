@@ -79,7 +79,8 @@ def explain(
     Maps over each image, as PNG files and one page; and whether the maps can be believed: what
     happens when the places they mark are covered, and when the network's weights are shuffled.
     """
-    from tltool.display import print_explanations, print_json
+    from tltool.display.console import print_json
+    from tltool.display.networks import print_explanations
     from tltool.explaining import explain as explain_images
 
     found, bad = explain_images(
@@ -143,7 +144,8 @@ def atlas(
     How well a linear probe does on each layer's features, and what becomes of them when images are
     moved, scaled, turned or spoiled.
     """
-    from tltool.display import print_atlas, print_json
+    from tltool.display.console import print_json
+    from tltool.display.networks import print_atlas
     from tltool.layer_atlas import atlas as make_atlas
 
     found = make_atlas(
@@ -198,7 +200,7 @@ def report(
     A model card, model_card.md, is written beside the report of one run.
     """
     from tltool._files import printable
-    from tltool.display import print_json
+    from tltool.display.console import print_json
     from tltool.reporting import write_report
 
     page = printable(str(write_report(runs, out=out, force=force)))

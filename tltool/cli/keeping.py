@@ -46,7 +46,8 @@ def backbones(
     parameters, multiply-adds and receptive field, the taps and the freeze boundaries.
     """
     from tltool.backbones.catalogue import backbone_page, list_backbones
-    from tltool.display import print_backbone, print_backbones, print_json
+    from tltool.display.console import print_json
+    from tltool.display.networks import print_backbone, print_backbones
 
     if name is None:
         if by or input_size:
@@ -92,7 +93,7 @@ def weights_import(
     from dataclasses import asdict
 
     from tltool.backbones.importing import import_weights
-    from tltool.display import print_json
+    from tltool.display.console import print_json
 
     done = import_weights(file, backbone, force=force)
     if json:
@@ -114,7 +115,8 @@ def store_info(
     """Show what the feature store holds."""
     from dataclasses import asdict
 
-    from tltool.display import print_json, print_store
+    from tltool.display.console import print_json
+    from tltool.display.images import print_store
     from tltool.features import FeatureStore
 
     with FeatureStore(store, create=False) as opened:
@@ -140,7 +142,7 @@ def store_prune(
     debug: Debug = False,
 ) -> None:
     """Remove what was used longest ago."""
-    from tltool.display import print_json, size_in_words
+    from tltool.display.console import print_json, size_in_words
     from tltool.features import FeatureStore
 
     limit = _bytes(max_size) if max_size else None

@@ -82,7 +82,8 @@ def look(
     Writes a page with the filters of the first layer; of an image, the activations of a layer; of
     a data set, the images that excite each filter most, cropped to what it sees of them.
     """
-    from tltool.display import print_json, print_look
+    from tltool.display.console import print_json
+    from tltool.display.networks import print_look
     from tltool.looking import look as look_into
 
     done = look_into(

@@ -72,7 +72,8 @@ def map_images(
     of an image on a click. Test images that a run named wrong and labels that seem wrong are
     marked.
     """
-    from tltool.display import print_json, print_map
+    from tltool.display.console import print_json
+    from tltool.display.networks import print_map
     from tltool.mapping import map_features
 
     done = map_features(

@@ -13,7 +13,8 @@ __all__ = ["show_result"]
 
 def show_result(result: RunResult | EnsembleResult, *, json: bool, quiet: bool) -> None:
     """A result as the options ask for it."""
-    from tltool.display import print_ensemble, print_json, print_result
+    from tltool.display.console import print_json
+    from tltool.display.runs import print_ensemble, print_result
     from tltool.results import RunResult
 
     if json:

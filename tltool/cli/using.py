@@ -65,7 +65,8 @@ def predict(
     from dataclasses import asdict
 
     from tltool._files import printable
-    from tltool.display import print_csv, print_json, print_predictions
+    from tltool.display.console import print_json
+    from tltool.display.runs import print_csv, print_predictions
     from tltool.inference import predict as predict_images
 
     predictions, bad = predict_images(
@@ -150,7 +151,8 @@ def compare(
     would tell.
     """
     from tltool.comparing import compare as compare_runs
-    from tltool.display import print_comparison, print_json
+    from tltool.display.console import print_json
+    from tltool.display.runs import print_comparison
 
     found = compare_runs(runs)
     if json:
@@ -194,7 +196,8 @@ def extract(
     One row a readable file, copies included: file, label, split, SHA-256, and the features of each
     tap. pandas and NumPy read it without tltool.
     """
-    from tltool.display import print_extraction, print_json
+    from tltool.display.console import print_json
+    from tltool.display.images import print_extraction
     from tltool.gallery import extract as extract_features
 
     done = extract_features(
@@ -249,7 +252,8 @@ def similar(
 
     Prints the nearest by the cosine distance of their features, and writes a contact sheet.
     """
-    from tltool.display import print_json, print_neighbours
+    from tltool.display.console import print_json
+    from tltool.display.images import print_neighbours
     from tltool.gallery import similar as find_similar
 
     found = find_similar(where, image, n=n, out=out, store=store, engine=engine)
