@@ -43,7 +43,8 @@ from PIL import Image, ImageFilter, ImageOps
 
 from tltool._files import atomic_path
 from tltool._presets import advisor_rules
-from tltool.advisor import Evidence, boundary_of
+from tltool.advice import Evidence
+from tltool.advisor import boundary_of
 from tltool.data import Dataset, Example, check_listing, read_listing
 from tltool.evaluation import evaluate_predictions
 from tltool.evidence import measure_evidence

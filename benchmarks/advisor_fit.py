@@ -13,11 +13,8 @@ import numpy as np
 from scipy import optimize, stats
 
 from tltool._presets import AdvisorRules, advisor_rules
+from tltool.advice import Evidence, Similarity, Size, TapEvidence
 from tltool.advisor import (
-    Evidence,
-    Similarity,
-    Size,
-    TapEvidence,
     advise_on,
     expected_accuracies,
     predictors,

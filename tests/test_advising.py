@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 import tltool
 from tltool import TltoolError, domain
 from tltool import race as race_module
+from tltool.advice import Lap
 from tltool.advising import settle
-from tltool.advisor import Lap
 from tltool.backbones import Backbone
 from tltool.cli import app
 from tltool.data import canvas, check_listing, read_listing, split_dataset

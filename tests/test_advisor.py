@@ -8,18 +8,8 @@ import numpy as np
 import pytest
 
 from tltool._presets import advisor_rules
-from tltool.advisor import (
-    Evidence,
-    Race,
-    Similarity,
-    Size,
-    TapEvidence,
-    advise_on,
-    expected_accuracies,
-    ranked,
-    table_cell,
-    table_strategy,
-)
+from tltool.advice import Evidence, Race, Similarity, Size, TapEvidence
+from tltool.advisor import advise_on, expected_accuracies, ranked, table_cell, table_strategy
 from tltool.learning_curve import fit_curve
 from tltool.metrics import Interval
 from tltool.strategies import STRATEGIES

@@ -28,6 +28,7 @@ LAYERS = (
         "transferability",
     ),
     ("training", "domain", "learning_curve", "comparison", "combining", "layer_facts"),
+    ("advice",),
     (
         "advisor",
         "filters",

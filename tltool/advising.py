@@ -10,7 +10,8 @@ from typing import Any
 
 from tltool._presets import backbone_names, backbone_preset
 from tltool._validation import TltoolError, check_option
-from tltool.advisor import Advice, Evidence, advise_on, ranked
+from tltool.advice import Advice, Evidence
+from tltool.advisor import advise_on, ranked
 from tltool.backbones import of_any_backbone
 from tltool.backbones.weights import is_at_hand
 from tltool.data import Dataset, check_listing, split_dataset

@@ -10,7 +10,7 @@ import numpy as np
 
 from tltool._presets import advisor_rules, views_for
 from tltool._validation import TltoolError
-from tltool.advisor import Evidence, Similarity, Size, TapEvidence
+from tltool.advice import Evidence, Similarity, Size, TapEvidence
 from tltool.backbones import Backbone
 from tltool.backbones.kept import with_source_classes
 from tltool.data import Dataset, Example

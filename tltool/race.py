@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tltool.advisor import Advice, Lap, Race
+from tltool.advice import Advice, Lap, Race
 from tltool.data import Dataset, Example
 from tltool.features import FeatureSource
 from tltool.settings import AdaptSettings

@@ -6,7 +6,7 @@ import shlex
 
 import typer
 
-from tltool.advisor import Advice, TapEvidence
+from tltool.advice import Advice, TapEvidence
 from tltool.display.console import interval_in_words, print_columns, print_pairs
 
 __all__ = ["print_advice"]
