@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,14 @@ from tltool.advice import Evidence, Similarity, Size, TapEvidence
 from tltool.advisor import (
     advise_on,
     expected_accuracies,
+    logit_of_share,
     predictors,
     probe_spreads,
     table_strategy,
     told_by,
     with_more,
 )
+from tltool.evidence import source_of
 from tltool.learning_curve import widened
 from tltool.metrics import Interval
 
@@ -36,6 +39,10 @@ MEANWHILE = "off-the-shelf"
 # Of the squared coefficients: a gain is near the mean one unless the grid says otherwise.
 RIDGE = 3.0
 LEVEL = 0.9
+# Thresholds that are tried.
+MARGINS = (0.0, 0.0025, 0.005, 0.01, 0.015, 0.02)
+SMALL = (10, 25, 50, 75, 150)
+FAR = (0.01, 0.025, 0.05, 0.1, 0.14)
 
 
 @dataclass
@@ -46,6 +53,7 @@ class Cell:
     draw: tuple[str, str, str]
     evidence: Evidence
     row: dict[str, str]
+    tested_on: int = 0
     accuracy: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     twice: float | None = None
@@ -58,25 +66,29 @@ def fit(results: Path, *, write: bool, figure: Path | None) -> None:
     order = rules.order
     whole = [cell for cell in cells if set(order) <= set(cell.accuracy)]
     print(f"{len(cells)} cells, {len(whole)} with all strategies, bases: {sorted(bases(cells))}")
-    regrets, tables, always, residuals = [], [], defaultdict(list), defaultdict(list)
+    regrets, tables, always, residuals = [], defaultdict(list), defaultdict(list), defaultdict(list)
     for base in sorted(bases(whole)):
-        learned = fitted_rules(rules, [c for c in whole if c.base != base])
+        others = [c for c in whole if c.base != base]
+        learned = with_thresholds(fitted_rules(rules, others), others)
         for cell in (c for c in whole if c.base == base):
             best = max(cell.accuracy[name] for name in order)
             advice = advise_on(cell.evidence, rules=learned)
-            table = table_strategy(cell.evidence, rules)
-            table = table if table in order else MEANWHILE
             regrets.append((cell, advice.strategy, best - cell.accuracy[advice.strategy]))
-            tables.append(best - cell.accuracy[table])
+            tables["the table, fitted on other bases"].append(table_regret(cell, learned))
+            tables["the table, 50 images, 0.05"].append(
+                table_regret(cell, replace(rules, small=50, far=0.05))
+            )
             for name in order:
                 always[name].append(best - cell.accuracy[name])
             for one in advice.forecasts:
-                off = logit(cell.accuracy[one.strategy]) - logit(one.accuracy.value)
+                reached = logit_of_share(cell.accuracy[one.strategy], cell.tested_on)
+                off = reached - logit_of_share(one.accuracy.value, 1000)
                 held = one.accuracy.low <= cell.accuracy[one.strategy] <= one.accuracy.high
                 residuals[one.strategy].append((off, held))
     print("\nregret in points             mean   90 %  worst")
     print_regret("advice, bases left out", [r for *_, r in regrets])
-    print_regret("bare table", tables)
+    for name, found in tables.items():
+        print_regret(name, found)
     for name in order:
         print_regret(f"always {name}", always[name])
     by_set = defaultdict(list)
@@ -98,7 +110,7 @@ def fit(results: Path, *, write: bool, figure: Path | None) -> None:
     if figure is not None:
         draw(whole, figure)
     if write:
-        final = fitted_rules(rules, whole)
+        final = with_thresholds(fitted_rules(rules, whole), whole)
         spreads = {
             name: math.sqrt(np.mean(np.square([o for o, _ in residuals[name]]))) for name in order
         }
@@ -126,7 +138,7 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
     }
     markers = ("o", "s", "^", "D")
     figure, axis = plt.subplots(figsize=(9, 5.5), layout="constrained")
-    names = sorted({cell.evidence.backbone for cell in cells})
+    rules, names = advisor_rules(), sorted({cell.evidence.backbone for cell in cells})
     jitter = np.random.default_rng(0)
     for cell in cells:
         order = sorted(cell.accuracy, key=lambda name: -cell.accuracy[name])
@@ -134,7 +146,8 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
         assert cell.evidence.similarity is not None
         axis.scatter(
             cell.evidence.size.of_each_class * math.exp(jitter.uniform(-0.12, 0.12)),
-            cell.evidence.similarity.distance.value,
+            cell.evidence.similarity.distance.value
+            / rules.sources[cell.evidence.similarity.source].unit,
             s=25 + 1200 * ahead,
             c=colours[order[0]],
             marker=markers[names.index(cell.evidence.backbone)],
@@ -145,10 +158,9 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
         axis.scatter([], [], c=colour, s=60, label=f"{name} is best")
     for name, marker in zip(names, markers, strict=False):
         axis.scatter([], [], c="grey", s=60, marker=marker, label=name)
-    rules = advisor_rules()
     axis.axvline(rules.small, color="grey", linewidth=0.8)
     axis.axhline(rules.far, color="grey", linewidth=0.8)
-    axis.set(xscale="log", xlabel="images of each class", ylabel="distance to the source")
+    axis.set(xscale="log", xlabel="images of each class", ylabel="distance, in the source's units")
     axis.set_title("Larger marks: the best strategy is further ahead of the next. Lines: the table")
     axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
@@ -166,6 +178,7 @@ def read_cells(path: Path) -> list[Cell]:
             cell = cells.setdefault(
                 (*draw, row["backbone"]), Cell(row["base"], draw, evidence_of(row), row)
             )
+            cell.tested_on = int(row["tested_on"])
             if row["strategy"] == TWICE:
                 if int(row["fitted_on"]) >= 1.9 * int(row["images"]) and row["twice"]:
                     cell.twice = float(row["accuracy"])
@@ -191,7 +204,7 @@ def evidence_of(row: dict[str, str]) -> Evidence:
     return Evidence(
         row["backbone"],
         Size(*(int(row[k]) for k in ("images", "classes", "smallest_class", "effective"))),
-        Similarity(distance, {}, row["backbone"]),
+        Similarity(distance, {}, row["backbone"], source_of(row["backbone"])),
         (tap,),
         None,
         number["forward"],
@@ -217,8 +230,8 @@ def fitted_rules(rules: AdvisorRules, cells: Sequence[Cell]) -> AdvisorRules:
     """Gains by ridge regression; every set weighs the same."""
     if not cells:
         raise SystemExit("Give results of two base sets at least: one is left out at a time.")
-    names = list(predictors(cells[0].evidence))
-    x = np.array([list(predictors(c.evidence).values()) for c in cells])
+    names = list(predictors(cells[0].evidence, rules))
+    x = np.array([list(predictors(c.evidence, rules).values()) for c in cells])
     sets = [cell.draw[0] for cell in cells]
     weights = np.array([1 / sets.count(name) for name in sets])
     weights *= len(cells) / weights.sum()
@@ -228,8 +241,10 @@ def fitted_rules(rules: AdvisorRules, cells: Sequence[Cell]) -> AdvisorRules:
     for strategy in rules.order:
         y = np.array(
             [
-                logit(c.accuracy[strategy])
-                - logit(told_by(c.evidence, strategy, rules).accuracy.value)
+                logit_of_share(c.accuracy[strategy], c.tested_on)
+                - logit_of_share(
+                    told_by(c.evidence, strategy, rules).accuracy.value, c.evidence.size.effective
+                )
                 for c in cells
             ]
         )
@@ -241,8 +256,46 @@ def fitted_rules(rules: AdvisorRules, cells: Sequence[Cell]) -> AdvisorRules:
     return replace(rules, gains=gains, spreads=spreads)
 
 
+def with_thresholds(rules: AdvisorRules, cells: Sequence[Cell]) -> AdvisorRules:
+    """The margin with which the advice loses least, each base judged by gains of the others; and
+    the table's thresholds with which that loses least. Of equals the larger margin, which names
+    the simpler strategies, and the thresholds nearest to those of the rules."""
+    advised: dict[float, list[float]] = defaultdict(list)
+    for base in sorted(bases(cells)):
+        others = [c for c in cells if c.base != base]
+        if not others:
+            continue
+        learned = fitted_rules(rules, others)
+        for margin in MARGINS:
+            one = replace(learned, margin=margin)
+            advised[margin] += [
+                max(cell.accuracy[name] for name in rules.order)
+                - cell.accuracy[advise_on(cell.evidence, rules=one).strategy]
+                for cell in cells
+                if cell.base == base
+            ]
+    margin = min(MARGINS, key=lambda m: (round(np.mean(advised[m]), 6), -m))
+
+    def lost(pair: tuple[float, float]) -> tuple[float, float]:
+        small, far = pair
+        table = replace(rules, small=small, far=far)
+        off = abs(math.log(small / rules.small)) + abs(math.log(far / rules.far))
+        return round(float(np.mean([table_regret(cell, table) for cell in cells])), 6), off
+
+    small, far = min(product(SMALL, FAR), key=lost)
+    return replace(rules, margin=margin, small=small, far=far)
+
+
+def table_regret(cell: Cell, rules: AdvisorRules) -> float:
+    """What the table's strategy loses; collecting more is what it is today."""
+    named = table_strategy(cell.evidence, rules)
+    named = named if named in rules.order else MEANWHILE
+    return max(cell.accuracy[name] for name in rules.order) - cell.accuracy[named]
+
+
 def own_spread(evidence: Evidence, strategy: str, rules: AdvisorRules) -> float:
-    return float(np.mean(probe_spreads(told_by(evidence, strategy, rules).accuracy)))
+    told = told_by(evidence, strategy, rules).accuracy
+    return float(np.mean(probe_spreads(told, evidence.size.effective)))
 
 
 def costs(cells: Sequence[Cell], order: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -300,9 +353,10 @@ def widening(cells: Sequence[Cell], rules: AdvisorRules) -> float:
 def inside(cell: Cell, rules: AdvisorRules, factor: float) -> bool:
     """Whether the accuracy with twice the data is in the interval that `advise` would print."""
     then = Interval(*(float(cell.row[name]) for name in ("twice", "twice_low", "twice_high")))
-    then = widened(then, factor, cell.evidence.size.images)
+    then = widened(then, factor, cell.evidence.size.effective)
     own = expected_accuracies(cell.evidence, rules)[MEANWHILE].value
-    found = with_more(float(cell.row["curve"]), then, own, rules.spreads[MEANWHILE])
+    now, spread = float(cell.row["curve"]), rules.spreads[MEANWHILE]
+    found = with_more(now, then, own, spread, cell.evidence.size.effective)
     return found.low <= float(cell.twice or 0) <= found.high
 
 
@@ -334,7 +388,8 @@ def print_regret(name: str, regrets: Sequence[float]) -> None:
 
 def write_preset(rules: AdvisorRules, found: dict[str, dict[str, float]]) -> None:
     """Replace what was fitted before."""
-    lines = [MARK, ""]
+    lines = [MARK, "", "[thresholds]", f"margin = {rules.margin:g}"]
+    lines += [f"small = {rules.small:g}", f"far = {rules.far:g}", ""]
     for name in rules.order:
         lines.append(f"[gains.{name}]")
         lines += [f"{key} = {value:.3f}" for key, value in rules.gains[name].items()]
@@ -347,8 +402,3 @@ def write_preset(rules: AdvisorRules, found: dict[str, dict[str, float]]) -> Non
     text = PRESET.read_text("utf-8")
     PRESET.write_text(text[: text.index(MARK)] + "\n".join(lines) + "\n", "utf-8")
     print(f"\nwrote {PRESET}")
-
-
-def logit(p: float) -> float:
-    p = min(max(p, 1e-3), 1 - 1e-3)
-    return math.log(p / (1 - p))

@@ -18,11 +18,11 @@ from tltool.advising import settle
 from tltool.backbones import Backbone
 from tltool.cli import app
 from tltool.data import canvas, check_listing, read_listing, split_dataset
-from tltool.evidence import probed_taps
+from tltool.evidence import _tap_evidence, probed_taps
 from tltool.features import FeatureSource, FeatureStore
 from tltool.linear import Problem
 from tltool.linear.linear_head import softmax
-from tltool.linear.probing import probe
+from tltool.linear.probing import Probe, probe
 from tltool.race import race
 from tltool.settings import AdaptSettings
 from tltool.strategies import STRATEGIES
@@ -210,6 +210,23 @@ def test_backbones_are_ranked_and_those_without_weights_named(data, store, caplo
     assert [one.strategy for one in told.forecasts] == ["off-the-shelf"]
 
 
+def test_near_duplicates_make_no_interval_narrower():
+    """Each image four times: four times the rows, and no surer."""
+    random = np.random.default_rng(0)
+    targets = np.repeat([0, 1], 20)
+    features = random.normal(size=(40, 8)).astype(np.float32) + targets[:, None]
+    hits = (np.arange(40) % 5 > 0).astype(float)
+    widths = []
+    for times in (1, 4):
+        x, y, right = (np.repeat(a, times, axis=0) for a in (features, targets, hits))
+        found = Probe(np.array([len(y)]), right[None], np.zeros((1, len(y))))
+        groups = np.repeat(np.arange(40), times)
+        accuracy = _tap_evidence("t", Problem(x, y, 2, (8,)), found, groups, None).accuracy
+        assert accuracy.value == 0.8
+        widths.append(accuracy.high - accuracy.low)
+    assert widths[0] == widths[1]
+
+
 def test_a_race_on_images_held_out(data, store, advice):
     """Two strategies as they are; the test images take no part."""
     two = [one for one in advice.forecasts if one.strategy in ("off-the-shelf", "frozen-head")]
@@ -278,6 +295,20 @@ def test_chance_is_no_reason_to_doubt_it(staged):
     assert "within what chance makes" in raced.race.said
 
 
+def test_of_equals_the_advice_has_won(staged):
+    raced, _ = staged(dict.fromkeys(STRATEGIES, 0.5))
+    assert (raced.race.winner, raced.race.held) == (ADVISED, True)
+    assert "points ahead" not in raced.race.said
+
+
+def test_a_race_that_ends_early_says_what_its_judgement_rests_on(staged, monkeypatch):
+    ticks = iter([0.0, *(1.0,) * 5, 1e9])
+    monkeypatch.setattr(race_module, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    raced, started = staged(dict.fromkeys(STRATEGIES, 0.5))
+    learned = {n for _, n in started[:4]}
+    assert f"after learning from {max(learned)} of " in raced.race.said
+
+
 def test_a_race_that_runs_out_of_time_leaves_the_advice(staged, advice, monkeypatch):
     raced, started = staged(dict.fromkeys(STRATEGIES, 0.5), budget=0.0)
     assert started == []
@@ -336,7 +367,10 @@ class TestBadInput:
 
     @pytest.mark.parametrize("target", [0.0, 1.0, 90.0])
     def test_target(self, tmp_path, target):
-        assert "--target must be an accuracy" in self.refused("x", tmp_path, target=target)
+        assert "--target must be a fraction" in self.refused("x", tmp_path, target=target)
+
+    def test_backbone_auto_is_called_otherwise(self, tmp_path):
+        assert "--backbones auto" in self.refused("x", tmp_path, backbone="auto")
 
     def test_budget_without_a_race(self, tmp_path):
         assert "is for --verify" in self.refused("x", tmp_path, budget="5m")

@@ -191,9 +191,79 @@ def test_the_recipe_that_it_follows():
     ],
 )
 def test_reference_points_and_learning_rates(distance, name, low, high):
-    advice = advise_on(evidence(distance=distance), rules=rules())
+    advice = advise_on(evidence(distance=distance), rules=rules(fine_tune=1.0))
     assert advice.nearest == name
     assert advice.learning_rate == (low, high)
+    for strategy in ({}, {"from_scratch": 2.0}):
+        assert advise_on(evidence(distance=distance), rules=rules(**strategy)).learning_rate is None
+
+
+@pytest.mark.parametrize(
+    ("distance", "cell", "words"),
+    [
+        (0.0, "similar", "about as far as CIFAR-10 (0.000)"),
+        (0.001, "similar", "between CIFAR-10 (0.000) and Caltech-101, reduced (0.003)"),
+        (0.04, "not similar", "about as far as digits (0.038)"),
+        (0.3, "not similar", "farther than blood cells (0.127)"),
+    ],
+)
+def test_each_source_has_a_scale_of_its_own(distance, cell, words):
+    """Digits lie 0.16 from networks of ImageNet and 0.04 from those of CIFAR-10."""
+    near = Similarity(Interval(distance, 0.0, 0.5), {"stem": 0.02}, "cifar-resnet20", "CIFAR-10")
+    advice = advise_on(evidence(similarity=near), rules=rules(fine_tune=1.0))
+    assert advice.cell[1] == cell
+    assert words in advice.reasons[0]
+    assert advice.parts_at == "stem"
+    assert advice.as_json()["similarity"]["far"] == pytest.approx(0.025)
+    imagenet = advise_on(evidence(distance=distance), rules=rules(fine_tune=1.0))
+    assert words not in imagenet.reasons[0]
+
+
+def test_nearer_than_anything_known():
+    advice = advise_on(evidence(distance=0.001), rules=rules())
+    assert "nearer than Caltech-101 (0.006)" in advice.reasons[0]
+
+
+def test_what_is_always_right_may_be_perfect_and_is_not_expected_to_be():
+    """Nine of nine tell little; forty of forty more."""
+    expected = []
+    for of_each in (3, 20):
+        sure = (TapEvidence("avgpool", Interval(1.0, 0.7, 1.0), 1.0, 0.5, 3.0),)
+        given = evidence(of_each, classes=2, taps=sure)
+        found = expected_accuracies(given, rules())["off-the-shelf"]
+        assert found.high == 1.0
+        expected.append(found.value)
+    assert expected[0] == pytest.approx(1 - 0.5 / 7)
+    assert expected[1] == pytest.approx(1 - 0.5 / 41)
+
+
+def test_a_target_beyond_what_can_be_told_is_not_lowered():
+    curve = curve_of(0.2 * np.array([25, 50, 100, 200]) ** -1.0 * 200)
+    for target in (0.999, 0.99999):
+        advice = advise_on(evidence(curve=curve), rules=rules(), target=target)
+        told = f"does not reach an accuracy of {target}"
+        assert advice.needed is None or advice.needed.value > 100
+        assert (advice.needed is None) == any(told in note for note in advice.notes)
+    assert advice.needed is None
+
+
+def test_images_that_are_needed_are_whole_and_agree_with_what_more_bring():
+    curve = curve_of(0.2 * np.array([25, 50, 100, 200]) ** -0.5 * 200**0.5, n=200)
+    noisy = replace(rules(), spreads=dict.fromkeys(STRATEGY_NAMES, 0.2))
+    given = evidence(curve=curve)
+    wished = advise_on(given, rules=noisy).more[4].low
+    needed = advise_on(given, rules=noisy, target=wished).needed
+    assert needed.value == int(needed.value)
+    assert needed.high == pytest.approx(80, abs=1)  # four times twenty of each class
+    copied = replace(given, size=Size(200, 10, 20, 100))  # each image twice
+    assert advise_on(copied, rules=noisy, target=wished).needed.high == pytest.approx(40, abs=1)
+
+
+def test_a_class_of_one_image_is_told_of():
+    given = evidence()
+    thin = replace(given, size=replace(given.size, smallest_class=1))
+    assert any("A class of one image" in n for n in advise_on(thin, rules=rules()).notes)
+    assert not any("A class of one image" in n for n in advise_on(given, rules=rules()).notes)
 
 
 def test_what_more_images_bring():

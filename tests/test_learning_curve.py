@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tltool.learning_curve import fit_curve
+from tltool.learning_curve import first_reaching, fit_curve
 
 
 def hits(errors, n, seed=0):
@@ -57,7 +57,6 @@ def test_where_nothing_is_wrong_the_interval_says_how_sure_that_is():
     expected = curve.accuracy(80)
     assert expected.value == 1.0
     assert 0.9 < expected.low < 0.9999
-    assert curve.images_for(0.5).value == 1
     lows = []
     for n in (40, 300):
         wide = fit_curve(np.array([10, 20, 40]), np.ones((3, n)), seed=0, widening=2.0)
@@ -69,17 +68,17 @@ def test_where_nothing_is_wrong_the_interval_says_how_sure_that_is():
 def test_images_for_an_accuracy():
     sizes = np.array([50, 100, 200, 400])
     curve = fit_curve(sizes, hits(1.5 * sizes**-0.5, 20_000), seed=0)
-    wanted = curve.images_for(0.95)
-    assert wanted.value == pytest.approx(900, rel=0.15)
-    assert wanted.low < wanted.value < wanted.high
-    assert curve.accuracy(wanted.value).value >= 0.95
-    assert curve.accuracy(wanted.value - 2).value < 0.95
+    wanted = first_reaching(lambda n: curve.accuracy(n).value, 0.95)
+    assert wanted == pytest.approx(900, rel=0.15)
+    assert curve.accuracy(wanted).value >= 0.95
+    assert curve.accuracy(wanted - 2).value < 0.95
+    assert first_reaching(lambda n: curve.accuracy(n).value, 0.0) == 1
 
 
 def test_an_accuracy_out_of_reach():
     sizes = np.array([50, 100, 200, 400])
     curve = fit_curve(sizes, hits(0.3 + 1.5 * sizes**-0.9, 20_000), seed=0)
-    assert curve.images_for(0.9) is None
+    assert first_reaching(lambda n: curve.accuracy(n).value, 0.9) == np.inf
 
 
 def test_more_images_never_hurt():
@@ -99,3 +98,26 @@ def test_widening():
     wide = fit_curve(sizes, shown, seed=0, widening=2.0).accuracy(800)
     assert wide.value == narrow.value
     assert wide.high - wide.low > 1.7 * (narrow.high - narrow.low)
+
+
+def test_ends_never_fall_with_more_images():
+    """Stretched about a rising value they would: the lower one from some number on."""
+    curve = fit_curve(np.array([10, 20, 40]), hits([0.5, 0.4, 0.3], 60), seed=0, widening=3.0)
+    told = [curve.accuracy(40 * times) for times in (1, 2, 4, 10, 50, 200, 10_000)]
+    for end in ("low", "value", "high"):
+        ends = [getattr(one, end) for one in told]
+        assert ends == sorted(ends), end
+    plain = [curve._interval(40.0 * times, 0.9).low for times in (1, 10, 10_000)]
+    assert plain[2] < plain[1]
+
+
+def test_copies_tell_no_more():
+    sizes, once = np.array([40, 80, 160]), hits([0.4, 0.3, 0.2], 100)
+    four = np.repeat(once, 4, axis=1)
+    alone = fit_curve(sizes, once, seed=0).accuracy(320)
+    copied = fit_curve(sizes, four, seed=0, groups=np.repeat(np.arange(100), 4)).accuracy(320)
+    assert (copied.value, copied.low, copied.high) == pytest.approx(
+        (alone.value, alone.low, alone.high)
+    )
+    believed = fit_curve(sizes, four, seed=0).accuracy(320)
+    assert believed.high - believed.low < 0.8 * (copied.high - copied.low)

@@ -279,6 +279,21 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
+class DistanceScale:
+    """How distances from what networks were trained on are read.
+
+    Args:
+        unit: in which thresholds and gains take them.
+        measured_with: the network that the references were measured with.
+        references: named distances.
+    """
+
+    unit: float
+    measured_with: str
+    references: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class AdvisorRules:
     """What the advice follows from; where each number comes from stands in `presets/advisor.toml`.
 
@@ -290,11 +305,12 @@ class AdvisorRules:
         curve_widening: factor on the width of a learning curve's interval.
         backbones: of strategies that bring their own.
         small: images of each class below which a set is small.
-        far: distance from which on images are not similar to the source.
+        far: distance in units of the source from which on images are not similar to it.
         apart: the same of one block of the network.
         table: of size ("small", "big") and similarity ("similar", "not similar") to a strategy.
-        references: named distances.
-        learning_rates: up to a distance (`below`) the `low` and `high` ends of the range.
+        sources: scales of distances, by what networks were trained on.
+        learning_rates: up to a distance (`below`) in units of the source the `low` and `high` ends
+            of the range.
         gains: of each strategy the coefficients of its gain over the linear probe.
         spreads: the standard deviation of what is left of it.
         costs: of each strategy `start`, `image` and `passes`, and the `spread` of its logarithm.
@@ -310,7 +326,7 @@ class AdvisorRules:
     far: float
     apart: float
     table: Mapping[tuple[str, str], str]
-    references: Mapping[str, float]
+    sources: Mapping[str, DistanceScale]
     learning_rates: tuple[Mapping[str, float], ...]
     gains: Mapping[str, Mapping[str, float]]
     spreads: Mapping[str, float]
@@ -453,13 +469,14 @@ def advisor_rules() -> AdvisorRules:
     """What the advice follows from."""
     card = tomllib.loads(_file("advisor.toml").read_text("utf-8"))
     table, thresholds = card.pop("table"), card.pop("thresholds")
-    gains = card.pop("gains")
+    gains, sources = card.pop("gains"), card.pop("sources")
     return AdvisorRules(
         order=tuple(card.pop("order")),
         learning_rates=tuple(card.pop("learning_rates")),
         table={(s, d): table[s][d] for s in ("small", "big") for d in ("similar", "not similar")},
         spreads={name: gain.pop("spread") for name, gain in gains.items()},
         gains=gains,
+        sources={name: DistanceScale(**scale) for name, scale in sources.items()},
         curve_widening=card.pop("curve")["widening"],
         **thresholds,
         **card,

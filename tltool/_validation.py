@@ -38,9 +38,10 @@ def check_option(argument: str, value: str, known: Iterable[str]) -> str:
 
 def check_fraction(argument: str, value: float, *, zero: bool) -> float:
     """The value if it is a share below 1, and above 0 unless `zero` allows that."""
-    if not (0.0 < value < 1.0 or (zero and value == 0.0)):
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (number and (0.0 < value < 1.0 or (zero and value == 0.0))):
         wanted = "at least 0 and below 1" if zero else "above 0 and below 1"
-        raise TltoolError(f"{argument} must be a fraction {wanted} (such as 0.2), got {value:g}.")
+        raise TltoolError(f"{argument} must be a fraction {wanted} (such as 0.2), got {value!r}.")
     return float(value)
 
 

@@ -53,11 +53,13 @@ class Similarity:
         distance: mean squared Hellinger distance, with a 95 % interval.
         by_block: of each block of the network, from the input up.
         measured_with: the network that tells; another one where the backbone itself cannot.
+        source: what that network was trained on, "ImageNet" or "CIFAR-10".
     """
 
     distance: Interval
     by_block: Mapping[str, float]
     measured_with: str
+    source: str = "ImageNet"
 
 
 @dataclass(frozen=True)
@@ -199,14 +201,17 @@ class Advice:
         recipe: the one that it follows; None where it has none.
         forecasts: of each strategy, the best expected first.
         more: expected accuracy with so many times the images, with 90 % intervals.
-        needed: images of each class that a wished-for accuracy takes, with a 90 % interval; None
-            where none was wished for or the curve never reaches it.
+        needed: images of each class, near-duplicates counted once, that a wished-for accuracy
+            takes, with a 90 % interval, an end of which may be infinite; None where none was wished
+            for or the curve never reaches it.
         target: that accuracy.
         nearest: the reference point that the distance is nearest to.
-        references: names and distances of all of them.
+        references: names and distances of all of them, as networks of the same source see them.
+        far: distance from which on images are not similar to it.
         parts_at: the lowest block from which on the images differ from the source, of the network
             that this was measured with; None where they do not.
-        learning_rate: lowest and highest that are worth trying.
+        learning_rate: of a fine-tuning by SGD with a momentum of 0.9 the lowest and highest that
+            are worth trying; None where another strategy is advised.
         reasons: three sentences.
         notes: what puts the advice in doubt, a sentence each.
         ranking: the backbones that were compared, the best first.
@@ -226,8 +231,9 @@ class Advice:
     target: float | None
     nearest: str | None
     references: Mapping[str, float]
+    far: float
     parts_at: str | None
-    learning_rate: tuple[float, float]
+    learning_rate: tuple[float, float] | None
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
     ranking: tuple[RankedBackbone, ...] = ()
@@ -252,6 +258,8 @@ class Advice:
                 "references": [
                     {"name": name, "distance": value} for name, value in self.references.items()
                 ],
+                "far": self.far,
+                "source": similarity.source,
                 "by_block": dict(similarity.by_block),
                 "parts_at": self.parts_at,
                 "measured_with": similarity.measured_with,
@@ -283,7 +291,7 @@ class Advice:
             "settings": dict(self.settings),
             "recipe": self.recipe,
             "tap": self.settings.get("tap", found.probe.tap),
-            "learning_rate": list(self.learning_rate),
+            "learning_rate": None if self.learning_rate is None else list(self.learning_rate),
             "expected": [asdict(one) for one in self.forecasts],
             "reasons": list(self.reasons),
             "notes": list(self.notes),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tltool._presets import backbone_names, backbone_preset
-from tltool._validation import TltoolError, check_option
+from tltool._validation import TltoolError, check_fraction, check_option
 from tltool.advice import Advice, Evidence
 from tltool.advisor import advise_on, ranked
 from tltool.backbones import of_any_backbone
@@ -79,9 +79,11 @@ def advise(
         >>> tltool.advise("photos").strategy
         'off-the-shelf'
     """
+    if settings.get("backbone") == "auto":
+        raise TltoolError("--backbone auto is for adapt; here, --backbones auto compares them all.")
     chosen = AdaptSettings.checked("advise", settings, _OF_ADVICE, strategy=AUTO)
-    if target is not None and not 0 < target < 1:
-        raise TltoolError(f"--target must be an accuracy above 0 and below 1, got {target!r}.")
+    if target is not None:
+        target = check_fraction("--target", target, zero=False)
     if budget is not None and not verify:
         raise TltoolError(f"--budget {budget} is for --verify; give that too, or leave it out.")
     limit = seconds_of(budget or _BUDGET)
@@ -180,7 +182,11 @@ def _candidates(
     """The settings with each backbone that is to be compared."""
     if backbones is None:
         return [settings]
-    names = backbones.split(",") if isinstance(backbones, str) else list(backbones)
+    names = backbones.split(",") if isinstance(backbones, str) else backbones
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise TltoolError(
+            f"--backbones must be names of networks, such as resnet50,vgg16, got {backbones!r}."
+        )
     names = [name.strip() for name in names if name.strip()]
     if names == ["auto"]:
         names = [name for name in backbone_names() if is_at_hand(backbone_preset(name))]

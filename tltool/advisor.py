@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
-from tltool._presets import AdvisorRules, advisor_rules, recipe_names
+from tltool._presets import AdvisorRules, DistanceScale, advisor_rules, recipe_names
 from tltool.advice import Advice, Evidence, Forecast, RankedBackbone, TapEvidence
+from tltool.learning_curve import first_reaching
 from tltool.metrics import Interval
 
 __all__ = [
     "advise_on",
     "boundary_of",
     "expected_accuracies",
+    "logit_of_share",
     "predictors",
     "probe_spreads",
     "ranked",
@@ -31,6 +33,10 @@ _ON_FEATURES = ("off-the-shelf", "frozen-head")
 
 # Nothing is taken to be more certain than this, either way.
 _SURE = 1e-3
+
+# Distances are not told apart below this, and names stand for those up to so many times as far.
+_NEAREST = 3e-4
+_ABOUT = 1.5
 
 
 def advise_on(
@@ -69,7 +75,8 @@ def advise_on(
     probed = _probed(evidence, chosen.strategy)
     if probed is not evidence.probe:
         settings["tap"] = probed.tap
-    needed = _needed(evidence, own, target)
+    scale = _scale(evidence, rules)
+    needed = None if target is None else _needed(evidence, own, target, rules)
     advice = Advice(
         evidence,
         table_cell(evidence, rules),
@@ -81,10 +88,11 @@ def advise_on(
         {times: _with_more(evidence, own, times, rules) for times in (2, 4, 10)},
         needed,
         target,
-        _nearest(evidence, rules),
-        dict(rules.references),
+        _nearest(evidence, scale),
+        dict(scale.references),
+        rules.far * scale.unit,
         _parts_at(evidence, rules),
-        _learning_rate(evidence, rules),
+        _learning_rate(evidence, rules) if chosen.strategy == "fine-tune" else None,
         (),
         _notes(evidence, target, needed),
     )
@@ -94,8 +102,7 @@ def advise_on(
 def table_cell(evidence: Evidence, rules: AdvisorRules) -> tuple[str, str]:
     """Where a data set stands: "small" or "big", and "similar" or "not similar"."""
     size = "small" if evidence.size.of_each_class < rules.small else "big"
-    distance = evidence.similarity.distance.value if evidence.similarity else 0.0
-    return size, "not similar" if distance >= rules.far else "similar"
+    return size, "not similar" if _distance(evidence, rules) >= rules.far else "similar"
 
 
 def table_strategy(evidence: Evidence, rules: AdvisorRules) -> str:
@@ -103,13 +110,24 @@ def table_strategy(evidence: Evidence, rules: AdvisorRules) -> str:
     return rules.table[table_cell(evidence, rules)]
 
 
-def predictors(evidence: Evidence) -> dict[str, float]:
+def _scale(evidence: Evidence, rules: AdvisorRules) -> DistanceScale:
+    """How distances from the source of the network are read."""
+    return rules.sources["ImageNet" if evidence.similarity is None else evidence.similarity.source]
+
+
+def _distance(evidence: Evidence, rules: AdvisorRules) -> float:
+    """In units of the source; 0 where nothing tells."""
+    if evidence.similarity is None:
+        return 0.0
+    return evidence.similarity.distance.value / _scale(evidence, rules).unit
+
+
+def predictors(evidence: Evidence, rules: AdvisorRules) -> dict[str, float]:
     """What a strategy's gain over the linear probe may depend on."""
-    distance = evidence.similarity.distance.value if evidence.similarity else 0.0
     return {
         "constant": 1.0,
         "images_of_each_class": math.log10(max(evidence.size.of_each_class, 1.0) / 20),
-        "distance": math.sqrt(distance),
+        "distance": math.sqrt(_distance(evidence, rules)),
     }
 
 
@@ -123,14 +141,21 @@ def expected_accuracies(evidence: Evidence, rules: AdvisorRules) -> dict[str, In
     found = {}
     for name in rules.order:
         probe = told_by(evidence, name, rules).accuracy
-        measured = predictors(evidence)
+        measured = predictors(evidence, rules)
         gain = sum(rules.gains[name].get(key, 0.0) * value for key, value in measured.items())
-        middle = _logit(probe.value) + gain
+        n = evidence.size.effective
+        middle = logit_of_share(probe.value, n) + gain
         low, high = (
-            1.645 * math.hypot(rules.spreads[name], spread) for spread in probe_spreads(probe)
+            1.645 * math.hypot(rules.spreads[name], spread) for spread in probe_spreads(probe, n)
         )
-        found[name] = Interval(_expit(middle), _expit(middle - low), _expit(middle + high))
+        found[name] = _told(middle, middle - low, middle + high, n)
     return found
+
+
+def _told(middle: float, low: float, high: float, n: int) -> Interval:
+    """Of logits, that n images tell: they cannot tell what comes nearer to 1 than half of one."""
+    most = 1 - 0.5 / (n + 1)
+    return Interval(_expit(middle), _expit(low), 1.0 if _expit(high) > most else _expit(high))
 
 
 def told_by(evidence: Evidence, strategy: str, rules: AdvisorRules) -> TapEvidence:
@@ -140,10 +165,12 @@ def told_by(evidence: Evidence, strategy: str, rules: AdvisorRules) -> TapEviden
     return _probed(evidence, strategy)
 
 
-def probe_spreads(found: Interval) -> tuple[float, float]:
-    """Standard errors of the logit of a share, downwards and upwards, of its 95 % interval."""
-    middle = _logit(found.value)
-    return (middle - _logit(found.low)) / 1.96, (_logit(found.high) - middle) / 1.96
+def probe_spreads(found: Interval, n: int) -> tuple[float, float]:
+    """Standard errors of the logit of a share of n images, downwards and upwards, of its 95 %
+    interval."""
+    middle = logit_of_share(found.value, n)
+    low, high = middle - _logit(found.low), _logit(found.high) - middle
+    return max(low, 0.0) / 1.96, max(high, 0.0) / 1.96
 
 
 def _chosen(forecasts: Sequence[Forecast], rules: AdvisorRules) -> Forecast:
@@ -169,7 +196,7 @@ def _seconds(strategy: str, evidence: Evidence, views: str, rules: AdvisorRules)
     return Interval(value, value / factor, value * factor)
 
 
-def with_more(now: float, then: Interval, own: float, spread: float) -> Interval:
+def with_more(now: float, then: Interval, own: float, spread: float, n: int) -> Interval:
     """Off-the-shelf accuracy to expect with more images.
 
     Args:
@@ -177,32 +204,44 @@ def with_more(now: float, then: Interval, own: float, spread: float) -> Interval
         then: with more, with a 90 % interval.
         own: off-the-shelf accuracy expected now: the classifier may do better than the probe.
         spread: standard deviation of what is not known of its logit.
+        n: images that tell of it.
     """
     middle = _logit(then.value)
     low = math.hypot(middle - _logit(then.low), 1.645 * spread)
     high = math.hypot(_logit(then.high) - middle, 1.645 * spread)
     middle += _logit(own) - _logit(now)
-    return Interval(_expit(middle), _expit(middle - low), _expit(middle + high))
+    return _told(middle, middle - low, middle + high, n)
 
 
-def _with_more(evidence: Evidence, own: Interval, times: int, rules: AdvisorRules) -> Interval:
+def _with_more(evidence: Evidence, own: Interval, times: float, rules: AdvisorRules) -> Interval:
     """Where there is no curve, it is no worse than now and may be perfect."""
     if evidence.curve is None:
         return Interval(own.value, own.low, 1.0)
-    n = evidence.size.images
+    n, size = evidence.size.images, evidence.size
     now, then = evidence.curve.accuracy(n).value, evidence.curve.accuracy(n * times)
-    return with_more(now, then, own.value, rules.spreads[rules.order[0]])
+    return with_more(now, then, own.value, rules.spreads[rules.order[0]], size.effective)
 
 
-def _needed(evidence: Evidence, own: Interval, target: float | None) -> Interval | None:
-    """Images of each class for an accuracy, by the curve that `_with_more` tells from."""
-    if target is None or evidence.curve is None:
+def _needed(
+    evidence: Evidence, own: Interval, target: float, rules: AdvisorRules
+) -> Interval | None:
+    """Images of each class for an accuracy: where value and ends of `_with_more` reach it."""
+    size = evidence.size
+    if evidence.curve is None:
         return None
-    ahead = _logit(own.value) - _logit(evidence.curve.accuracy(evidence.size.images).value)
-    found = evidence.curve.images_for(_expit(_logit(target) - ahead))
-    if found is None:
+
+    def first(end: str) -> float:
+        def reached(n: float) -> float:
+            return float(getattr(_with_more(evidence, own, n / size.images, rules), end))
+
+        return first_reaching(reached, target)
+
+    value, soonest, latest = first("value"), first("high"), first("low")
+    if not math.isfinite(value):
         return None
-    return Interval(*(max(1.0, n / evidence.size.classes) for n in asdict(found).values()))
+    of_class = size.effective / (size.images * max(size.classes, 1))
+    found = (value, min(soonest, value), max(latest, value))
+    return Interval(*(max(1.0, math.ceil(n * of_class) if n < math.inf else n) for n in found))
 
 
 def _probed(evidence: Evidence, strategy: str) -> TapEvidence:
@@ -217,11 +256,34 @@ def _probed(evidence: Evidence, strategy: str) -> TapEvidence:
     return best if better else own
 
 
-def _nearest(evidence: Evidence, rules: AdvisorRules) -> str | None:
+def _nearest(evidence: Evidence, scale: DistanceScale) -> str | None:
     if evidence.similarity is None:
         return None
-    distance = evidence.similarity.distance.value
-    return min(rules.references, key=lambda name: abs(rules.references[name] - distance))
+    logarithm = math.log(max(evidence.similarity.distance.value, _NEAREST))
+    return min(
+        scale.references,
+        key=lambda name: abs(math.log(max(scale.references[name], _NEAREST)) - logarithm),
+    )
+
+
+def _far_as(advice: Advice, distance: float) -> str:
+    """Where a distance stands among the references, in words."""
+
+    def named(name: str) -> str:
+        return f"{name} ({advice.references[name]:.3f})"
+
+    nearest = str(advice.nearest)
+    apart = max(distance, _NEAREST) / max(advice.references[nearest], _NEAREST)
+    if 1 / _ABOUT <= apart <= _ABOUT:
+        return f"about as far as {named(nearest)}"
+    order = sorted(advice.references, key=lambda name: advice.references[name])
+    beyond = [name for name in order if advice.references[name] > distance]
+    if not beyond:
+        return f"farther than {named(order[-1])}"
+    place = order.index(beyond[0])
+    if place == 0:
+        return f"nearer than {named(beyond[0])}"
+    return f"between {named(order[place - 1])} and {named(beyond[0])}"
 
 
 def boundary_of(evidence: Evidence, rules: AdvisorRules) -> str | None:
@@ -237,7 +299,7 @@ def _parts_at(evidence: Evidence, rules: AdvisorRules) -> str | None:
     found = None
     by_block = {} if evidence.similarity is None else evidence.similarity.by_block
     for block, distance in reversed(list(by_block.items())):
-        if distance < rules.apart:
+        if distance < rules.apart * _scale(evidence, rules).unit:
             break
         found = block
     return found
@@ -245,7 +307,7 @@ def _parts_at(evidence: Evidence, rules: AdvisorRules) -> str | None:
 
 def _learning_rate(evidence: Evidence, rules: AdvisorRules) -> tuple[float, float]:
     """Of SGD with a momentum of 0.9, by distance."""
-    distance = evidence.similarity.distance.value if evidence.similarity else 0.0
+    distance = _distance(evidence, rules)
     for step in rules.learning_rates:
         if distance < step["below"]:
             return step["low"], step["high"]
@@ -266,6 +328,11 @@ def _notes(evidence: Evidence, target: float | None, needed: Interval | None) ->
             f"distance was measured with {evidence.similarity.measured_with}, which was trained "
             "on the same images."
         )
+    if evidence.size.smallest_class < 2:
+        notes.append(
+            "A class of one image can never be right while it is held out, so it counts as missed "
+            "in what is expected; give more of its images."
+        )
     if evidence.curve is None:
         notes.append(
             f"{evidence.size.images} images are too few for a learning curve, so what more of them "
@@ -273,7 +340,7 @@ def _notes(evidence: Evidence, target: float | None, needed: Interval | None) ->
         )
     if target is not None and evidence.curve is not None and needed is None:
         notes.append(
-            f"The learning curve does not reach an accuracy of {target:.3g}, however many images; "
+            f"The learning curve does not reach an accuracy of {target:g}, however many images; "
             "another backbone may, or fine-tuning."
         )
     return tuple(notes)
@@ -304,12 +371,15 @@ def _with_reasons(advice: Advice, own: Interval, rules: AdvisorRules) -> Advice:
     if advice.evidence.similarity is not None:
         distance = advice.evidence.similarity.distance
         where = (
-            f"they lie {distance.value:.3f} from the images that the network was trained on, about "
-            f"as far as {advice.nearest} ({advice.references[str(advice.nearest)]:.3f})"
+            f"they lie {distance.value:.3f} from the images that the network was trained on, "
+            f"{_far_as(advice, distance.value)}"
         )
+    copies = ""
+    if size.effective < size.images:
+        copies = f" ({size.effective:,} without near-duplicates)"
     first = (
-        f"There are {size.images:,} images to learn from, {size.of_each_class:.0f} of each class "
-        f"on average, and {where}."
+        f"There are {size.images:,} images to learn from{copies}, {size.of_each_class:.0f} of each "
+        f"class on average, and {where}."
     )
     chosen = by_name[advice.strategy].accuracy
     others = [one for one in advice.forecasts if one.strategy != advice.strategy]
@@ -321,7 +391,7 @@ def _with_reasons(advice: Advice, own: Interval, rules: AdvisorRules) -> Advice:
         best = others[0]
         second += f", and {best.strategy}, the next, {_percent(best.accuracy)}"
     if others and others[0].accuracy.value > chosen.value:
-        second += ", which is no more than its trouble is worth"
+        second += f", which is too little more for what {others[0].strategy} takes"
     if advice.evidence.curve is None:
         third = "What more images would bring cannot be told from so few."
     else:
@@ -341,6 +411,12 @@ def _percent(interval: Interval) -> str:
     """ "84.0 % (82.7 to 85.3)"."""
     value, low, high = (100 * v for v in (interval.value, interval.low, interval.high))
     return f"{value:.1f} % ({low:.1f} to {high:.1f})"
+
+
+def logit_of_share(p: float, n: int) -> float:
+    """The logit of a share of n images; of none and all of them, half an image is taken off."""
+    least = 0.5 / (n + 1)
+    return _logit(min(max(p, least), 1 - least))
 
 
 def _logit(p: float) -> float:

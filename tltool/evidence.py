@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tltool._presets import advisor_rules, views_for
+from tltool._presets import advisor_rules, backbone_preset, views_for
 from tltool._validation import TltoolError
 from tltool.advice import Evidence, Similarity, Size, TapEvidence
 from tltool.backbones import Backbone
@@ -24,7 +24,7 @@ from tltool.metrics import Interval, wilson_interval
 from tltool.strategies.folds import stratified_folds
 from tltool.transferability import h_score, leep, log_evidence, nce, nearest_neighbours
 
-__all__ = ["TooFewImagesError", "measure_evidence", "probed_taps"]
+__all__ = ["TooFewImagesError", "measure_evidence", "probed_taps", "source_of"]
 
 # Blocks whose features are looked at besides the backbone's own tap, at most.
 _BLOCKS = 4
@@ -68,10 +68,11 @@ def measure_evidence(source: FeatureSource, dataset: Dataset, *, seed: int) -> E
     examples = dataset.of("train", "val")
     source = source.showing(views_for("1", source.backbone.input_size))
     folds = stratified_folds(examples, _FOLDS, seed) if examples else None
-    if folds is None or len({e.label for e in examples}) < 2:
+    of_class = Counter(label for label, _ in {(e.label, e.group) for e in examples})
+    if folds is None or sum(n >= 2 for n in of_class.values()) < 2:
         raise TooFewImagesError(
             "Advice needs at least two classes of two images each to learn from, near-duplicates "
-            "counted once; give more images, or name a --strategy."
+            "counted once; give more images."
         )
     rounds = min(_MOST_ROUNDS, -(-_HELD_OUT // len(examples)))
     all_folds = [folds]
@@ -114,7 +115,7 @@ def measure_evidence(source: FeatureSource, dataset: Dataset, *, seed: int) -> E
         _size(examples, classes),
         _similarity(source, examples),
         tuple(taps),
-        _curve(problem, all_folds, chain, seed, found[chain]),
+        _curve(problem, all_folds, chain, seed, found[chain], groups),
         _seconds_an_image(source),
         _seconds_an_image(source.of_backbone(Backbone(_scratch_backbone()))),
         _multiply_adds(backbone),
@@ -151,14 +152,21 @@ def _similarity(source: FeatureSource, examples: Sequence[Example]) -> Similarit
     found = measured_distance(source, examples)
     if found is None:
         return None
-    return Similarity(Interval(found.value, found.low, found.high), found.by_block, found.backbone)
+    distance = Interval(found.value, found.low, found.high)
+    return Similarity(distance, found.by_block, found.backbone, source_of(found.backbone))
+
+
+def source_of(backbone: str) -> str:
+    """What a network was trained on, of those that the advisor has a scale for."""
+    trained_on = backbone_preset(backbone).accuracy.on
+    return next((s for s in advisor_rules().sources if trained_on.startswith(s)), "ImageNet")
 
 
 def _tap_evidence(
     name: str, problem: Problem, found: Probe, groups: np.ndarray, told: np.ndarray | None
 ) -> TapEvidence:
     features, targets = problem.features, problem.targets
-    n = len(targets)
+    n = len(np.unique(groups))  # near-duplicates tell the same
     right = float(found.hits[-1].mean())
     low, high = wilson_interval(round(right * n), n)
     return TapEvidence(
@@ -178,6 +186,7 @@ def _curve(
     chain: tuple[str, ...],
     seed: int,
     complete: Probe,
+    groups: np.ndarray,
 ) -> LearningCurve | None:
     """What more images would bring, after a probe with all; None with too few for three sizes."""
     k = len(np.unique(problem.targets))
@@ -191,7 +200,7 @@ def _curve(
     parts = probe(problem, rounds, chain, shares[:-1], seed)
     sizes = np.concatenate([parts.sizes, complete.sizes])
     hits = np.concatenate([parts.hits, complete.hits])
-    return fit_curve(sizes, hits, seed, advisor_rules().curve_widening)
+    return fit_curve(sizes, hits, seed, advisor_rules().curve_widening, groups)
 
 
 def _numbers(groups: Sequence[bytes]) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tltool.metrics import Interval
 
-__all__ = ["LearningCurve", "fit_curve", "widened"]
+__all__ = ["LearningCurve", "first_reaching", "fit_curve", "widened"]
 
 # Exponents that are tried: an error falls between hardly and in inverse proportion to the images.
 _SLOPES = np.linspace(0.02, 1.0, 50)
@@ -21,6 +21,9 @@ _USUAL_SLOPE = 0.4
 _SLOPE_SPREAD = 0.25
 
 _RESAMPLES = 300
+
+# Numbers of images that are looked at beyond the largest measured one, to each doubling.
+_AN_OCTAVE = 4
 
 
 @dataclass(frozen=True)
@@ -50,38 +53,49 @@ class LearningCurve:
 
     def accuracy(self, n: float, level: float = 0.9) -> Interval:
         """Expected with so many training images."""
+        found = self._interval(n, level)
+        largest = self.sizes[-1]
+        if n <= largest:
+            return found
+        # stretched about a value that rises, the ends could fall: more images are never worse
+        steps = math.ceil(_AN_OCTAVE * math.log2(n / largest))
+        numbers = largest * 2.0 ** (np.arange(steps + 1) / _AN_OCTAVE)
+        told = [self._interval(float(m), level) for m in numbers]
+        low, high = (
+            float(np.interp(math.log(n), np.log(numbers), np.maximum.accumulate(ends)))
+            for ends in ([one.low for one in told], [one.high for one in told])
+        )
+        return Interval(found.value, min(low, found.value), max(high, found.value))
+
+    def _interval(self, n: float, level: float) -> Interval:
         value = float(1.0 - _error(np.array([[self.floor, self.scale, self.slope]]), n)[0])
         found = 1.0 - _error(self.resampled, n)
         low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
         return widened(Interval(value, float(low), float(high)), self.widening, self.held_out)
 
-    def images_for(self, accuracy: float, level: float = 0.9) -> Interval | None:
-        """How many training images an accuracy would take.
 
-        Returns:
-            None where the curve never reaches it; an infinite end where a part of the interval
-            does not.
-        """
-        at_least = self._first(lambda n: self.accuracy(n, level).value, accuracy)
-        if not np.isfinite(at_least):
-            return None
-        soonest = self._first(lambda n: self.accuracy(n, level).high, accuracy)
-        latest = self._first(lambda n: self.accuracy(n, level).low, accuracy)
-        return Interval(at_least, min(soonest, at_least), max(latest, at_least))
+def first_reaching(reached: Callable[[float], float], accuracy: float) -> float:
+    """The smallest number of images for an accuracy, infinity beyond 10^9.
 
-    def _first(self, reached: Callable[[float], float], accuracy: float) -> float:
-        """The smallest number of images, by bisection of its logarithm; infinity beyond 10^9."""
-        low, high = 0.0, np.log(1e9)
-        if reached(np.exp(high)) < accuracy:
-            return float("inf")
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (low, middle) if reached(np.exp(middle)) >= accuracy else (middle, high)
-        return float(np.ceil(np.exp(high) - 1e-6))
+    Args:
+        reached: the accuracy with so many images, which never falls with more.
+        accuracy: that is wished for.
+    """
+    low, high = 0.0, math.log(1e9)
+    if reached(math.exp(high)) < accuracy:
+        return math.inf
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if reached(math.exp(middle)) >= accuracy else (middle, high)
+    return float(math.ceil(math.exp(high) - 1e-6))
 
 
 def fit_curve(
-    sizes: np.ndarray, hits: np.ndarray, seed: int, widening: float = 1.0
+    sizes: np.ndarray,
+    hits: np.ndarray,
+    seed: int,
+    widening: float = 1.0,
+    groups: np.ndarray | None = None,
 ) -> LearningCurve | None:
     """A power law through shares of images that were right.
 
@@ -90,6 +104,8 @@ def fit_curve(
         hits: for each size and image held out how often it was right, from 0 to 1, `(s, n)`.
         seed: of the resamples.
         widening: see `LearningCurve`.
+        groups: a number for each image, the same for near-duplicates, which are drawn together,
+            `(n,)`; None where there are none.
 
     Returns:
         None with fewer than three sizes: two points tell no curve.
@@ -98,14 +114,21 @@ def fit_curve(
     if len(sizes) < 3 or not hits.size:
         return None
     misses = 1.0 - np.asarray(hits, np.float64)
-    n = misses.shape[1]
+    members = (
+        np.arange(misses.shape[1]) if groups is None else np.unique(groups, return_inverse=True)[1]
+    )
+    n = int(members.max()) + 1
+    # of a group its mean counts, as often as it has images
+    of_group = np.stack([np.bincount(members, row, n) for row in misses])
+    counts = np.bincount(members, minlength=n)
     random = np.random.default_rng(seed)
     # the Bayesian bootstrap; half an image that is always missed and half a one that never is
     # stand for what so many images cannot exclude
     weights = random.exponential(size=(_RESAMPLES, n))
     always, never = random.gamma(0.5, size=(2, _RESAMPLES))
-    totals = weights.sum(axis=1) + always + never
-    errors = (weights @ misses.T + always[:, None]) / totals[:, None]
+    mean_count = counts.mean()
+    totals = weights @ counts + mean_count * (always + never)
+    errors = (weights @ of_group.T + mean_count * always[:, None]) / totals[:, None]
     # what is held beforehand is drawn anew for each, too, or it would pass for knowledge
     usual = np.clip(random.normal(_USUAL_SLOPE, _SLOPE_SPREAD, _RESAMPLES), *_SLOPES[[0, -1]])
     resampled = _fit(sizes, errors, n, usual)

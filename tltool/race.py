@@ -6,7 +6,8 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,7 +61,12 @@ def race(
     fitting, judging = _held_out(dataset.of("train", "val"), settings.seed)
     if len({e.label for e in judging}) < 2:
         return _without(advice, "there are too few images to hold some out")
-    running = [one.strategy for one in sorted(advice.forecasts, key=lambda f: f.seconds.value)]
+    # what was advised is the second at the latest: without it nothing is told
+    by_time = sorted(advice.forecasts, key=lambda f: f.seconds.value)
+    running = [one.strategy for one in by_time]
+    place = min(1, running.index(advice.strategy))
+    running.remove(advice.strategy)
+    running.insert(place, advice.strategy)
     done: list[_Judged] = []
     last: list[_Judged] = []
     for number, share in enumerate(_SHARES):
@@ -85,7 +91,7 @@ def race(
         running = [name for name in running if name in going_on or name == advice.strategy]
     if not last:
         return _without(advice, "there was no time for the advised strategy and another one")
-    return replace(advice, race=_told(advice, done, last, len(judging)))
+    return replace(advice, race=_told(advice, done, last, len(judging), len(fitting)))
 
 
 def _without(advice: Advice, why: str) -> Advice:
@@ -115,7 +121,8 @@ def _lap(
         changed |= dict.fromkeys(("backbone", "weights", "tap", "input_size"))
     given = replace(settings, **changed)
     seen = given.make_source(source.store, None if scratch else source.backbone)
-    fitted = given.make_strategy().fit(seen, dataset, seed=settings.seed)
+    with _unremarked():
+        fitted = given.make_strategy().fit(seen, dataset, seed=settings.seed)
     test = dataset.of("test")
     hits = fitted.predict_proba(seen, test).argmax(axis=1) == dataset.targets(test)
     images = len(dataset.of("train", "val"))
@@ -123,13 +130,29 @@ def _lap(
     return _Judged(Lap(strategy, images, float(hits.mean()), seconds), hits)
 
 
-def _told(advice: Advice, done: Sequence[_Judged], last: Sequence[_Judged], judged: int) -> Race:
-    """Who won, and whether chance could have made it so."""
+@contextmanager
+def _unremarked() -> Iterator[None]:
+    """What a fit says of its images is said of a share of the user's, and of no use to them."""
+    strategies = logging.getLogger("tltool.strategies")
+    usual = strategies.level
+    strategies.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        strategies.setLevel(usual)
+
+
+def _told(
+    advice: Advice, done: Sequence[_Judged], last: Sequence[_Judged], judged: int, most: int
+) -> Race:
+    """Who won, and whether chance could have made it so; of equals, what was advised."""
     laps = tuple(one.lap for one in done)
-    best = max(last, key=lambda one: one.lap.accuracy)
+    best = max(last, key=lambda one: (one.lap.accuracy, one.lap.strategy == advice.strategy))
     name, share = best.lap.strategy, 100 * best.lap.accuracy
     ours = next(one for one in last if one.lap.strategy == advice.strategy)
     on = f"on {judged} images held out"
+    if best.lap.images < most:
+        on += f", after learning from {best.lap.images} of {most} others"
     if ours is best:
         return Race(laps, judged, name, True, f"The advice held: {name} won, {share:.1f} % {on}.")
     apart = best.hits.astype(float) - ours.hits

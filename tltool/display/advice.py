@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 
 import typer
@@ -41,8 +42,14 @@ def print_advice(advice: Advice) -> None:
     follows = f"recipe {advice.recipe}" if advice.recipe else "the strategy's own settings"
     tap = advice.settings.get("tap", f"{found.probe.tap}, the network's own")
     rows.append(("Follows", f"{follows}; features of {tap}"))
-    low, high = advice.learning_rate
-    rows.append(("Learning rate", f"{low:g} to {high:g} are worth trying (SGD, momentum 0.9)"))
+    if advice.learning_rate is not None:
+        low, high = advice.learning_rate
+        rows.append(
+            (
+                "Learning rate",
+                f"the recipe's; with --optimizer sgd, {low:g} to {high:g} are worth trying",
+            )
+        )
     if advice.race is not None:
         rows.append(("Race", advice.race.said))
     print_pairs(rows)
@@ -66,9 +73,9 @@ def print_advice(advice: Advice) -> None:
     print_columns(("Off-the-shelf with", "Expected accuracy", "90 % interval"), more)
     if advice.needed is not None:
         needed = advice.needed
-        most = f"{needed.high:,.0f}" if needed.high < 1e9 else "any number"
+        most = f"{needed.high:,.0f}" if math.isfinite(needed.high) else "any number"
         typer.echo(
-            f"\n{advice.target:.3g} takes about {needed.value:,.0f} images of each class to learn "
+            f"\n{advice.target:g} takes about {needed.value:,.0f} images of each class to learn "
             f"from ({needed.low:,.0f} to {most}); there are {size.of_each_class:.0f}."
         )
     headings = ("Accuracy", "95 % interval", "Neighbours", "LogME", "H-score", "LEEP", "NCE")

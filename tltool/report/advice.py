@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ __all__ = ["AdviceFigures", "Placed", "advice_figures"]
 # class, and squared Hellinger distances.
 _WIDTH, _HEIGHT = 400, 220
 _INSET, _LINE = 6.0, 16.0
+_ROOM = 40.0
 _SIZES = (2.0, 5000.0)
 _DISTANCES = (0.002, 0.4)
 
@@ -114,10 +115,11 @@ def _log_place(value: float, ends: tuple[float, float], length: int) -> float:
 def _placed(advice: Mapping[str, Any]) -> Placed:
     rules = advisor_rules()
     small = _log_place(rules.small, _SIZES, _WIDTH)
-    far = _log_place(rules.far, _DISTANCES, _HEIGHT)
+    near = advice["similarity"] or {}
+    far = _log_place(near.get("far", rules.far), _DISTANCES, _HEIGHT)
     size = advice["size"]
     each = size["effective"] / max(size["classes"], 1)
-    distance = (advice["similarity"] or {}).get("distance")
+    distance = near.get("distance")
     ends = [
         _log_place(distance[k], _DISTANCES, _HEIGHT) if distance else 0.0 for k in ("low", "high")
     ]
@@ -137,13 +139,19 @@ def _placed(advice: Mapping[str, Any]) -> Placed:
         ends[0],
         ends[1],
         cells,
-        tuple(
-            (_log_place(one["distance"], _DISTANCES, _HEIGHT), one["name"])
-            for one in (advice["similarity"] or {}).get("references", ())
-            if one["name"] in ("Caltech-101", "CIFAR-10, enlarged", "digits, enlarged")
-        ),
+        tuple(_apart(near.get("references", ()))),
         rules.small,
     )
+
+
+def _apart(references: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, str]]:
+    """Places and names of those that have room for their names."""
+    last = -math.inf
+    for one in sorted(references, key=lambda one: one["distance"]):
+        place = _log_place(one["distance"], _DISTANCES, _HEIGHT)
+        if place - last >= _ROOM:
+            yield place, one["name"]
+            last = place
 
 
 def _curve(advice: Mapping[str, Any]) -> Chart | None:
@@ -159,9 +167,9 @@ def _curve(advice: Mapping[str, Any]) -> Chart | None:
     low = [last] + [one["low"] for _, one in times]
     high = [last] + [one["high"] for _, one in times]
     return line_chart(
-        "Accuracy of a linear probe",
+        "Accuracy of off-the-shelf features",
         [
-            Series("measured, by cross-validation", measured, found["accuracy"], dots=True),
+            Series("a linear probe, by cross-validation", measured, found["accuracy"], dots=True),
             Series("expected, 90 % interval", ahead, values, low, high, dots=True, style=3),
         ],
         "images to learn from",
