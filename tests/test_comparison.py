@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 import tltool
 from tltool import TltoolError
 from tltool.cli import app
+from tltool.comparing import Entrant, comparison_of
 from tltool.comparison import adjusted, compare_predictions, images_to_tell, mcnemar
+from tltool.runs import Said
 
 
 def said(right, k=3, sure=0.8, seed=0):
@@ -35,6 +37,25 @@ def test_mcnemar_is_a_sum_of_binomials(one, other):
     n, fewer = one + other, min(one, other)
     tail = sum(comb(n, i) for i in range(fewer + 1)) / 2**n
     assert mcnemar(one, other) == pytest.approx(min(1.0, 2 * tail))
+
+
+def test_one_left_aside_leaves_the_others_compared():
+    """A student that is the best hides nothing that is said of the ensemble and its members."""
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 2, 200)
+    hashes = tuple(f"{i:04d}" for i in range(200))
+
+    def who(name, right):
+        hits = random.permutation(200) < right
+        p = np.where(hits == (targets == 1), 0.9, 0.1)
+        said = Said(hashes, hashes, targets, np.stack([1 - p, p], axis=1))
+        return Entrant(name, "", "", 0, ("a", "b"), said)
+
+    entrants = [who("ensemble", 180), who("student", 190), who("member", 170)]
+    pairs = [(p.first, p.second) for p in comparison_of(entrants, aside=1).pairs]
+    assert pairs == [("student", "ensemble"), ("student", "member"), ("ensemble", "member")]
+    assert [(p.first, p.second) for p in comparison_of(entrants).pairs] == pairs[:2]
+    assert len(comparison_of(entrants, aside=0).pairs) == 2
 
 
 def test_holm():

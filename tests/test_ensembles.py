@@ -1,7 +1,9 @@
 """Runs made into one: the same answers, by name; and what cannot be combined."""
 
 import csv
+import html
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -17,8 +19,10 @@ import tltool
 from tltool import Backbone, TltoolError
 from tltool._presets import recipe
 from tltool.cli import app
+from tltool.combining import Combination, CombinationChoice
 from tltool.comparing import compare
 from tltool.data import canvas
+from tltool.ensembles import members as members_module
 from tltool.ensembles.growing import GrownSettings
 from tltool.ensembles.processes import Task, places_for, run_tasks
 from tltool.ensembles.soups import normalised_anew
@@ -145,6 +149,53 @@ class TestRuns:
         np.testing.assert_allclose(said.probabilities, expected, atol=2e-3)
         assert found.result.views == "2"
 
+    def test_views_take_the_place_of_a_members_own(self, pair, tmp_path):
+        """Of members that average features over views, too."""
+        data, runs, root = pair
+        features_run(data, tmp_path / "two", tap="stage1", views="2", store=root / "store")
+        members = [runs[0], tmp_path / "two"]
+        found = tltool.ensemble(members, out=tmp_path / "out", views="10", combine="mean")
+        assert found.result.views == "10"
+        said = tltool.Run(tmp_path / "out").tested()
+        files = {row["sha256"]: data / row["file"] for row in tltool.Run(runs[0]).images()}
+        of_members = [tltool.Run(run).predictor("keras", "10") for run in members]
+        (size,) = {one.canvas_size for one in of_members}
+        shown = np.stack([canvas(files[h].read_bytes(), size) for h in said.hashes])
+        temperature = found.result.calibration["temperature"]
+        mean = np.mean([one(shown) for one in of_members], axis=0)
+        expected = softmax(np.log(mean) / temperature)
+        np.testing.assert_allclose(said.probabilities, expected, atol=2e-3)
+
+    def test_a_member_that_weighs_nothing_has_no_say(self, pair, tmp_path, monkeypatch):
+        """The larger canvas was its own: the one model takes what the other takes."""
+        data, runs, root = pair
+        large = tmp_path / "large"
+        features_run(data, large, tap="stem", input_size="48", store=root / "store")
+
+        def choose(p, *_args, **_kwargs):
+            scores = np.log(np.maximum(p[0], 1e-7))
+            alone = Combination("weights", np.array([1.0, 0.0]))
+            return CombinationChoice(alone, {}, None, scores, "")
+
+        monkeypatch.setattr(members_module, "choose_combination", choose)
+        found = tltool.ensemble([runs[0], large], out=tmp_path / "out")
+        assert found.result.input_size == (32, 32)
+        assert found.result.backbone == "cifar-resnet20"
+        assert not any("other pixels" in note for note in found.result.warnings)
+        left = ("Left out", "1 member that weighs nothing is not in the model")
+        assert left in found.result.described
+
+    def test_force_takes_the_parts_of_the_last_one_away(self, pair, tmp_path):
+        _, runs, _ = pair
+        out = tmp_path / "out"
+        tltool.ensemble(runs, out=out)
+        for part in ("student", "members/soup-1-x"):
+            (out / part).mkdir(parents=True)
+            (out / part / "run.json").write_text("{}")
+        tltool.ensemble(runs, out=out, force=True)
+        assert not (out / "student").exists()
+        assert not (out / "members" / "soup-1-x").exists()
+
     def test_too_few_to_weigh_by_are_averaged(self, tmp_path):
         data = class_folders(tmp_path / "photos", n=6, size=(32, 32))
         for seed, tap in enumerate(("stage1", "stage2")):
@@ -236,6 +287,17 @@ class TestRefused:
         assert said in result.output
         assert not (tmp_path / "out").exists()
 
+    def test_a_student_of_other_splits(self, pair, tmp_path):
+        data, runs, root = pair
+        features_run(data, tmp_path / "other", seed=1, store=root / "store")
+        with pytest.raises(TltoolError, match="give runs of one --split-seed"):
+            tltool.ensemble(
+                [runs[0], tmp_path / "other"],
+                out=tmp_path / "out",
+                distill_into="cifar-resnet20",
+            )
+        assert not (tmp_path / "out").exists()
+
     def test_similar_names_a_member(self, pair, combined):
         data, _runs, root = pair
         photo = next((data / "red").iterdir())
@@ -281,6 +343,13 @@ class TestGrown:
             str(found.student.run),
             *(str(r.folder) for r in runs),
         }
+        report = (found.result.run / "report.html").read_text()
+        assert "Against its members and its student" in report
+        assert str(found.student.run) in report
+        made = "tltool ensemble" + report.split("tltool ensemble", 1)[1].split("<", 1)[0]
+        words = shlex.split(html.unescape(made))
+        assert words[words.index("--distill-into") + 1] == "cifar-resnet20"
+        assert "--student" not in words
         facts = json.loads((found.student.run / "run.json").read_text())
         assert facts["settings"]["teacher"] == tltool.Run(found.result.run).key
         assert tltool.Run(found.student.run).splits() == runs[0].splits()
@@ -423,9 +492,13 @@ class TestGrown:
             tltool.ensemble(
                 tmp_path / "nothing", backbones="cifar-resnet20", members=2, out=tmp_path / "out"
             )
+        with pytest.raises(TltoolError, match=r"runs/gone does not exist; give images"):
+            tltool.ensemble("runs/gone", out=tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
     def test_nothing_to_combine(self):
+        with pytest.raises(TltoolError, match="names lenet5 twice"):
+            GrownSettings(("lenet5", "lenet5"))
         with pytest.raises(TltoolError, match="One member is no ensemble"):
             GrownSettings(("lenet5",)).plan()
         with pytest.raises(TltoolError, match="fits the same classifier each time"):

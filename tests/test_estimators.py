@@ -370,6 +370,7 @@ class TestEnsemble:
             ({"voting": "loud"}, "Unknown voting 'loud'"),
             ({"weights": [1]}, "weights must be 2 finite numbers"),
             ({"weights": [-1, 2]}, "weights must be 2 finite numbers"),
+            ({"weights": ["x", "y"]}, "weights must be 2 finite numbers"),
             ({"voting": "greedy", "weights": [1, 1]}, "fits the weights; leave weights out"),
         ],
     )
@@ -388,4 +389,7 @@ class TestEnsemble:
             ([("a", one), ("b", 5)], "expected a TransferClassifier"),
         ):
             with pytest.raises(TltoolError, match=said):
+                Ensemble(members).fit(paths, labels)
+        for members in (one, [one, one], "ab", None):
+            with pytest.raises(TltoolError, match="estimators must be pairs"):
                 Ensemble(members).fit(paths, labels)

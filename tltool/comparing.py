@@ -52,7 +52,8 @@ class Comparison:
     Args:
         n: number of images.
         runs: the most accurate first.
-        pairs: that one against each of the others.
+        pairs: that one against each of the others; and the best of these against them, where that
+            one was left aside.
         notes: what should be known of it, a sentence each.
     """
 
@@ -82,12 +83,16 @@ class Comparison:
         }
 
 
-def compare(runs: Sequence[str | Path], *, seed: int = 0) -> Comparison:
+def compare(
+    runs: Sequence[str | Path], *, seed: int = 0, aside: str | Path | None = None
+) -> Comparison:
     """Whether the most accurate of some runs is better than the others, or merely lucky.
 
     Args:
         runs: folders of two or more finished runs of the same classes.
         seed: of the resampling.
+        aside: one of them, such as an ensemble's student; where it is the best, the best of the
+            others is compared with the others, too.
 
     Returns:
         Their figures on the images that all of them were tested on, and the best one against each
@@ -102,7 +107,9 @@ def compare(runs: Sequence[str | Path], *, seed: int = 0) -> Comparison:
         False
     """
     loaded = distinct_runs(runs, "compare")
-    return comparison_of([entrant(run) for run in loaded], seed=seed)
+    folders = [run.folder.resolve() for run in loaded]
+    place = None if aside is None else folders.index(Path(aside).resolve())
+    return comparison_of([entrant(run) for run in loaded], seed=seed, aside=place)
 
 
 @dataclass(frozen=True)
@@ -137,12 +144,16 @@ def entrant(run: Run) -> Entrant:
     return Entrant(named(run), strategy, backbone, int(facts["majority"]), run.labels, run.tested())
 
 
-def comparison_of(entrants: Sequence[Entrant], *, seed: int = 0) -> Comparison:
+def comparison_of(
+    entrants: Sequence[Entrant], *, seed: int = 0, aside: int | None = None
+) -> Comparison:
     """The most accurate against each of the others, on the images that all said something of.
 
     Args:
         entrants: two or more, of the same classes.
         seed: of the resampling.
+        aside: the place of one that takes no part in what is said of the others: where it is the
+            best, they are compared among themselves, too.
 
     Raises:
         TltoolError: there is no such image, or they have different labels for the same one.
@@ -163,15 +174,17 @@ def comparison_of(entrants: Sequence[Entrant], *, seed: int = 0) -> Comparison:
         for one, p in zip(entrants, probabilities, strict=True)
     ]
     order = sorted(range(len(found)), key=lambda i: -found[i].evaluation.metrics["accuracy"].value)
-    best, others = order[0], order[1:]
+    compared = [(order[0], other) for other in order[1:]]
+    if order[0] == aside:
+        compared += [(order[1], other) for other in order[2:]]
     pairs = [
         compare_predictions(
-            (found[best].run, found[i].run),
-            (probabilities[best], probabilities[i]),
+            (found[one].run, found[other].run),
+            (probabilities[one], probabilities[other]),
             targets,
             seed=seed,
         )
-        for i in others
+        for one, other in compared
     ]
     corrected = adjusted([pair.p_value for pair in pairs])
     pairs = [replace(pair, p_value=p) for pair, p in zip(pairs, corrected, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ _FITTED = ("auto", *(name for name in METHODS if name not in ("mean", "geometric
 _VOTING = ("soft", "hard", "geometric-mean", *_FITTED)
 
 _FOLDS, _SEED = 5, 0
+
+_log = logging.getLogger(__name__)
 
 
 class Ensemble(ClassifierMixin, BaseEstimator):
@@ -149,6 +152,10 @@ class Ensemble(ClassifierMixin, BaseEstimator):
     def _checked(self) -> np.ndarray:
         """Weights, 1 together, once the parameters are known to be good."""
         check_option("voting", self.voting, _VOTING)
+        if not _are_pairs(self.estimators):
+            raise TltoolError(
+                f"estimators must be pairs of a name and a classifier, got {self.estimators!r}."
+            )
         pairs = list(self.estimators)
         names = [name for name, _ in pairs]
         if len(pairs) < 2:
@@ -168,7 +175,10 @@ class Ensemble(ClassifierMixin, BaseEstimator):
             return np.full(len(pairs), 1.0 / len(pairs))
         if self.voting in _FITTED:
             raise TltoolError(f"voting={self.voting!r} fits the weights; leave weights out.")
-        weights = np.asarray(self.weights, np.float64)
+        try:
+            weights = np.asarray(self.weights, np.float64)
+        except (TypeError, ValueError):
+            weights = np.empty(0)
         good = (
             weights.shape == (len(pairs),) and np.isfinite(weights).all() and (weights >= 0).all()
         )
@@ -203,3 +213,13 @@ class Ensemble(ClassifierMixin, BaseEstimator):
         if len(known):
             self._calibration = choose_calibration(choice.scores, known, folds)
         self.notes_ = (choice.note,) if choice.note else ()
+        for note in self.notes_:
+            _log.warning(note)
+
+
+def _are_pairs(given: Any) -> bool:
+    """Whether these are names with something each, one by one."""
+    return isinstance(given, list | tuple) and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)
+        for pair in given
+    )

@@ -20,7 +20,7 @@ from tltool.linear.calibration import Calibration
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Merger", "combined_model", "on_views"]
+__all__ = ["Merger", "combined_model", "of_one_view", "on_views"]
 
 # As in `backbones.views`: halves are common among resized levels, and engines must agree on them.
 _ROUND_AT = 0.5 + 1 / 512
@@ -86,6 +86,22 @@ def on_views(model: keras.Model, views: Views, input_size: tuple[int, int]) -> k
     keras = import_keras()
     several = views_model(model, views, views.canvas_size(input_size))
     return keras.Model(several.input, keras.ops.mean(several.output, axis=1))
+
+
+def of_one_view(model: keras.Model, wanted: Any = None) -> keras.Model:
+    """From a single picture, of a model that averages features over several.
+
+    Args:
+        model: it holds the network as a model of its own, and one mean over views.
+        wanted: a tensor of the model beyond that mean; None for what it gives.
+    """
+    keras = import_keras()
+    (inner,) = (layer for layer in model.layers if isinstance(layer, keras.Model))
+    (mean,) = (found for found in model.operations if type(found).__name__ == "Mean")
+    wanted = model.output if wanted is None else wanted
+    if wanted is mean.output:
+        return keras.Model(inner.input, inner.output)
+    return keras.Model(inner.input, keras.Model(mean.output, wanted)(inner.output))
 
 
 class Merger:

@@ -17,6 +17,7 @@ from tltool.backbones.views import views_model
 from tltool.data import Example
 from tltool.features import Engine, canvas_batches, checked_bytes, make_engine
 from tltool.linear.linear_head import HIDDEN, LinearHead
+from tltool.merging import of_one_view
 
 if TYPE_CHECKING:
     import keras
@@ -116,21 +117,10 @@ class Predictor:
         last = model.get_layer(_HEAD)
         if self.views is None:
             return keras.Model(model.input, last.input)
-        one = _of_one_view(model) if self._saved.n_views > 1 else None
+        one = of_one_view(model, last.input) if self._saved.n_views > 1 else None
         return views_model(
             one or keras.Model(model.input, last.input), self.views, self.canvas_size
         )
-
-
-def _of_one_view(model: keras.Model) -> keras.Model:
-    """From a single picture, of a model that averages features over several, to its last layer."""
-    keras = import_keras()
-    (inner,) = (layer for layer in model.layers if isinstance(layer, keras.Model))
-    (mean,) = (found for found in model.operations if type(found).__name__ == "Mean")
-    wanted = model.get_layer(_HEAD).input
-    if wanted is mean.output:
-        return keras.Model(inner.input, inner.output)
-    return keras.Model(inner.input, keras.Model(mean.output, wanted)(inner.output))
 
 
 def head_of(

@@ -65,8 +65,8 @@ def ensemble(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="How each network is adapted, with commas: fine-tune, off-the-shelf, frozen-head, "
-            "from-scratch. Default: fine-tune.",
+            help="How each network is adapted, with commas: fine-tune, off-the-shelf, "
+            "feature-ensemble, frozen-head, from-scratch. Default: fine-tune.",
         ),
     ] = None,
     recipes: Annotated[
@@ -109,7 +109,8 @@ def ensemble(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="An option of adapt for all members, such as epochs=5 (several times).",
+            help="An option of adapt for all members and the student, such as epochs=5 (several "
+            "times).",
         ),
     ] = None,
     data: Annotated[

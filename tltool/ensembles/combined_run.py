@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ from tltool.workflow import images_in, versions
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["combine_runs"]
+__all__ = ["clear_parts", "combine_runs", "comparison_table"]
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ def combine_runs(
         )
     if writer is None:
         writer = RunWriter(out, facts, force=force)
+        if force:
+            clear_parts(out, members.folders)
         writer.update({"begun": {"combine": {"runs": members.folders, **asdict(settings)}}})
     warnings: list[str] = []
     if settings.soup != "none":
@@ -106,6 +109,7 @@ def combine_runs(
     tested = [entrant(run) for run in members.runs]
     with clock.phase("fit"):
         weighed = members.weighed(dataset)
+        members = members.counting(weighed.choice.chosen.weights)
         model = members.model(weighed)
     with clock.phase("evaluate"):
         writer.write_model(model)
@@ -152,13 +156,30 @@ def combine_runs(
             "images_in": images_in(dataset),
             "tables": [
                 asdict(table)
-                for table in (*weighed.tables(facts_of_members), _comparison_table(comparison))
+                for table in (*weighed.tables(facts_of_members), comparison_table(comparison))
             ],
         }
     )
     writer.update(finish_report(Run(writer.folder, unfinished=True), model))
     writer.finish()
     return ensemble
+
+
+def clear_parts(out: Path, keep: Sequence[str] = ()) -> None:
+    """Take soups, members and student of an earlier ensemble out of its folder.
+
+    Args:
+        out: the run folder.
+        keep: folders of runs that are wanted still.
+    """
+    for part in (out / "student", *sorted((out / "members").glob("*"))):
+        wanted = str(part.resolve())
+        if any(folder == wanted or folder.startswith(f"{wanted}/") for folder in keep):
+            continue
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -258,7 +279,8 @@ def _compared(
     return comparison_of([whole, *tested], seed=seed)
 
 
-def _comparison_table(found: Comparison) -> ReportTable:
+def comparison_table(found: Comparison, title: str = "Against its members") -> ReportTable:
+    """For the report: all that was compared, and what can be said of it."""
     rows = []
     for one in found.runs:
         accuracy, loss = (one.evaluation.metrics[name] for name in ("accuracy", "log_loss"))
@@ -277,7 +299,7 @@ def _comparison_table(found: Comparison) -> ReportTable:
     said = " ".join(pair.in_words() for pair in found.pairs)
     return ReportTable(
         "comparison",
-        "Against its members",
+        title,
         f"On {counted(found.n, 'test image')} that they have in common. {said}",
         ("Run", "Strategy", "Accuracy", "95 % interval", "Log loss", "Calibration error"),
         rows,

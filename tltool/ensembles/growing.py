@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
@@ -18,7 +17,7 @@ from tltool._presets import backbone_preset, recipe, recipe_names, views_for
 from tltool._validation import TltoolError, check_int, check_option
 from tltool.backbones.layers import layer_table
 from tltool.data import check_listing, split_dataset
-from tltool.ensembles.combined_run import combine_runs
+from tltool.ensembles.combined_run import clear_parts, combine_runs
 from tltool.ensembles.members import CombinedSettings
 from tltool.ensembles.processes import Task, gpus, peak_memory, places_for, run_tasks
 from tltool.ensembles.results import EnsembleResult, Growth
@@ -89,6 +88,12 @@ class GrownSettings:
     settings: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        for name in self.backbones:
+            if self.backbones.count(name) > 1:
+                raise TltoolError(
+                    f"--backbones names {name} twice; name it once, and more members of it with "
+                    "--members."
+                )
         CombinedSettings(combine=self.combine, soup=self.soup)  # what is wrong is told at once
         if relabel := (self.settings or {}).get("relabel"):  # the same file from any folder
             place = str(Path(relabel).expanduser().resolve())
@@ -220,8 +225,8 @@ def grow(
     if gpus():  # or the first process takes all of a GPU's memory
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     writer = RunWriter(out, facts, force=force)
-    for old in ("members", "student") if force else ():  # of other settings, or other images
-        shutil.rmtree(out / old, ignore_errors=True)
+    if force:  # they are of other settings, or other images
+        clear_parts(out)
     place = None if store is None else str(Path(store).expanduser().resolve())
     writer.update({"begun": {"grow": {"data": absolute(data), "store": place, **asdict(grown)}}})
     members = out / "members"

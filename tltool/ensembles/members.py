@@ -28,7 +28,7 @@ from tltool.ensembles.soups import SOUPS, can_be_averaged, held_out_of_all, make
 from tltool.features import FeatureStore
 from tltool.linear.calibration import Calibration, choose_calibration
 from tltool.linear.linear_head import softmax
-from tltool.merging import combined_model, on_views
+from tltool.merging import combined_model, of_one_view, on_views
 from tltool.metrics import log_losses
 from tltool.report import ReportTable
 from tltool.runs import Run
@@ -54,8 +54,8 @@ class CombinedSettings:
 
     Args:
         combine: one of `COMBINE`.
-        views: pictures of an image over which the probabilities of members that see one are
-            averaged; None for what each makes of an image.
+        views: pictures of an image over which the probabilities of each member are averaged,
+            instead of its own views; None for those.
         soup: how fine-tunings of one network are averaged into one member more, "greedy" or
             "uniform"; "none" for not at all; None for greedily, where it is left open how members
             are combined.
@@ -86,26 +86,38 @@ class CombinedSettings:
 class Members:
     """Runs that are to become one, and what they must have in common."""
 
-    def __init__(self, runs: Sequence[Run], settings: CombinedSettings) -> None:
+    def __init__(
+        self, runs: Sequence[Run], settings: CombinedSettings, weights: np.ndarray | None = None
+    ) -> None:
         self.runs, self.settings = tuple(runs), settings
         self.labels = runs[0].labels
-        precisions = {run.precision for run in runs}
-        self.precision = runs[0].precision if len(precisions) == 1 else "float32"
         self._views = [self._views_of(run) for run in runs]
+        counting = np.ones(len(runs)) if weights is None else weights
+        self._used = [
+            (run, views)
+            for run, views, weight in zip(runs, self._views, counting, strict=True)
+            if weight > 0
+        ]
+        precisions = {run.precision for run, _ in self._used}
+        self.precision = precisions.pop() if len(precisions) == 1 else "float32"
         sizes = [
             run.canvas_size if views is None else views.canvas_size(run.input_size)
-            for run, views in zip(runs, self._views, strict=True)
+            for run, views in self._used
         ]
         self.canvas_size = max(sizes, key=lambda size: (size[0] * size[1], size))
         self.changed = (
             len(set(sizes)) > 1
-            or any(views is not None for views in self._views)
-            or precisions != {"float32"}
+            or any(views is not None for _, views in self._used)
+            or any(run.precision != "float32" for run, _ in self._used)
         )
         """Whether the members are shown other pixels than alone, or compute less exactly."""
 
+    def counting(self, weights: np.ndarray) -> Members:
+        """The same, where those that weigh nothing have no say in what the one model takes."""
+        return Members(self.runs, self.settings, weights)
+
     def _views_of(self, run: Run) -> Views | None:
-        if self.settings.views is None or run.n_views > 1:
+        if self.settings.views is None:
             return None
         views = views_for(self.settings.views, run.input_size)
         if views.random:
@@ -113,17 +125,17 @@ class Members:
                 f"--views {self.settings.views} draws views at random, which is for training; "
                 f"take others, such as --views {views.predict}."
             )
-        return None if views.count == 1 else views
+        return None if views.count == 1 and run.n_views == 1 else views
 
     @property
     def backbones(self) -> str:
         """In words."""
-        return _counted([str(run.facts["backbone"]) for run in self.runs])
+        return _counted([str(run.facts["backbone"]) for run, _ in self._used])
 
     @property
     def views(self) -> str:
         """What was added to the members' own views; "1" for nothing."""
-        return next((views.name for views in self._views if views is not None), "1")
+        return next((views.name for _, views in self._used if views is not None), "1")
 
     @property
     def folders(self) -> list[str]:
@@ -245,7 +257,7 @@ class Members:
         """The one model."""
         return combined_model(
             [
-                model if views is None else on_views(model, views, run.input_size)
+                _shown(run, views, model)
                 for run, views, model in zip(
                     self.runs, self._views, map(self._aligned, self.runs), strict=True
                 )
@@ -263,6 +275,13 @@ class Members:
             last = model.get_layer("predictions")
             last.set_weights([array[..., order] for array in last.get_weights()])
         return model
+
+
+def _shown(run: Run, views: Views | None, model: keras.Model) -> keras.Model:
+    """A member's model with other views than its own, if it is to have them."""
+    if views is None:
+        return model
+    return on_views(of_one_view(model) if run.n_views > 1 else model, views, run.input_size)
 
 
 @dataclass(frozen=True)
@@ -335,8 +354,8 @@ class Weighed:
             )
         unused = sum(member.weight == 0 for member in members)
         if unused:
-            left = counted(unused, "member") + " that weigh nothing are not in the model"
-            rows.append(("Left out", left if unused > 1 else left.replace("weigh", "weighs")))
+            weigh = "weigh nothing are" if unused > 1 else "weighs nothing is"
+            rows.append(("Left out", f"{counted(unused, 'member')} that {weigh} not in the model"))
         return rows
 
     def tables(self, members: Sequence[MemberFacts]) -> list[ReportTable]:

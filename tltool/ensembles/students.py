@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from tltool._validation import TltoolError
-from tltool.comparing import Comparison, compare
+from tltool.comparing import Comparison, compare, named
+from tltool.ensembles.combined_run import comparison_table
 from tltool.ensembles.results import EnsembleResult
+from tltool.reporting import finish_report
 from tltool.results import RunResult
 from tltool.runs import Run
 from tltool.settings import AdaptSettings, takes
@@ -63,10 +65,18 @@ def of_member(runs: Sequence[str | Path]) -> dict[str, Any]:
     """The images and splits of the first run that was adapted to them itself, as settings.
 
     Raises:
-        TltoolError: all of them are ensembles.
+        TltoolError: all of them are ensembles, or their test images differ.
     """
-    for run in runs:
-        loaded = Run(run)
+    loaded_runs = [Run(run) for run in runs]
+    tests = [{h for h, split in one.splits().items() if split == "test"} for one in loaded_runs]
+    for one, test in zip(loaded_runs, tests, strict=True):
+        if test != tests[0]:
+            raise TltoolError(
+                f"{named(loaded_runs[0])} and {named(one)} were not tested on the same images, so "
+                "a student would learn from images that some of them is tested on; leave "
+                "--distill-into out, or give runs of one --split-seed."
+            )
+    for loaded in loaded_runs:
         settings = loaded.facts["settings"]
         if "test" in settings:
             own = {key: settings[key] for key in _OF_IMAGES if settings.get(key) is not None}
@@ -98,7 +108,17 @@ def train_student(ensemble: Path) -> tuple[RunResult, Comparison]:
     data = str(facts["settings"]["data"])
     student = adapt(data, out=ensemble / _STUDENT, store=begun["store"], **given)
     comparison = _compared(ensemble)
-    Run(ensemble).add({_STUDENT: student.as_json(), "comparison": comparison.as_json()})
+    own = asdict(comparison_table(comparison, "Against its members and its student"))
+    others = [table for table in facts["tables"] if table["anchor"] != own["anchor"]]
+    run = Run(ensemble)
+    run.add(
+        {
+            _STUDENT: student.as_json(),
+            "comparison": comparison.as_json(),
+            "tables": [*others, own],
+        }
+    )
+    run.add(finish_report(Run(ensemble)))
     return student, comparison
 
 
@@ -120,5 +140,6 @@ def _compared(ensemble: Path) -> Comparison:
     listed = settings.get("members")
     others = [member["run"] for member in listed] if isinstance(listed, list) else []
     inside = sorted(path.parent for path in (ensemble / "members").glob("*/run.json"))
-    runs = [ensemble, ensemble / _STUDENT, *others, *inside]
-    return compare(runs, seed=int(settings.get("seed") or 0))
+    student = ensemble / _STUDENT
+    seed = int(settings.get("seed") or 0)
+    return compare([ensemble, student, *others, *inside], seed=seed, aside=student)

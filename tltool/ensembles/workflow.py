@@ -73,8 +73,8 @@ def ensemble(
             "greedy" (Caruana's selection), "stacking" (multinomial logistic regression), or "auto"
             for the simplest that is not told apart from the best by cross-validation, on images
             that no member was fitted on.
-        views: pictures of an image over which the probabilities of members that see one are
-            averaged: "1", "2", "10", "12", or "auto".
+        views: pictures of an image over which the probabilities of each member are averaged,
+            instead of its own views: "1", "2", "10", "12", or "auto".
         soup: how fine-tunings of one network are averaged, weight by weight, into one member more:
             "greedy", "uniform", or "none". None for greedily where `combine` is "auto".
         backbones: of images, names of the members' networks, with commas or one by one;
@@ -95,8 +95,8 @@ def ensemble(
         engine: "auto", "keras" or "openvino".
         seed: of splits, of folds and of the first member; others have those that follow.
         force: replace a finished run.
-        settings: of images, options of `adapt` by name, `{"epochs": 5, "views": "1"}`; the same for
-            all members that have a use for them.
+        settings: options of `adapt` by name, `{"epochs": 5, "views": "1"}`, the same for all
+            members that have a use for them, and for a student.
 
     Returns:
         Figures on the test images, its members, and how it compares with them.
@@ -116,6 +116,11 @@ def ensemble(
     if not given:
         raise TltoolError("There is nothing to combine; give folders of runs, or of images.")
     if len(given) == 1 and not _is_run(given[0]):
+        if not str(given[0]).startswith("tfds:") and not Path(given[0]).expanduser().exists():
+            raise TltoolError(
+                f"{given[0]} does not exist; give images to train members on, or folders of "
+                "finished runs."
+            )
         if data is not None:
             raise TltoolError(f"--data {data} says where images of runs are now; leave it out.")
         student = _student(distill_into, {"split_seed": seed} | told | own)
@@ -140,7 +145,7 @@ def ensemble(
         ("--members", members),
         ("--snapshots", snapshots),
         ("--jobs", jobs),
-        *((f"--set {name}", value) for name, value in told.items()),
+        *((f"--set {name}", value) for name, value in told.items() if distill_into is None),
     ):
         if value is not None:
             raise TltoolError(
@@ -148,7 +153,9 @@ def ensemble(
                 "would do nothing, so leave it out."
             )
     images = None if data is None else absolute(data)
-    student = None if distill_into is None else _student(distill_into, of_member(given) | own)
+    student = (
+        None if distill_into is None else _student(distill_into, of_member(given) | told | own)
+    )
     chosen = CombinedSettings(combine, views, soup, images, place, student, engine, seed)
     found = combine_runs(given, folder, chosen, force=force)
     return found if student is None else with_student(found)

@@ -79,7 +79,6 @@ def choose_calibration(
     folds: np.ndarray | None,
     *,
     weights: np.ndarray | None = None,
-    temperature: float | None = None,
 ) -> Calibration:
     """Temperature scaling, or vector scaling where it clearly does better on images held out.
 
@@ -91,11 +90,10 @@ def choose_calibration(
         targets: `(m,)`, their classes.
         folds: a fold number for each, `(m,)`; None where no folds can be made.
         weights: `(m,)`; None for one each.
-        temperature: where it is known; None to fit it.
     """
     m, k = scores.shape
     weights = np.ones(m) if weights is None else weights
-    known = temperature if temperature else fit_temperature(scores, targets, weights)
+    known = fit_temperature(scores, targets, weights)
     simple = Calibration.of_temperature(known, k, m)
     if folds is None or m < _FEWEST or weights.sum() <= 0:
         return simple

@@ -369,6 +369,11 @@ def _words_of_ensemble(begun: Mapping[str, Any]) -> list[str]:
             continue
         if value in (None, "", [], False) or value == _USUAL.get(name):
             continue
+        if name == "student":
+            weights = value.get("weights")
+            network = str(value["backbone"]) + (f"={weights}" if weights else "")
+            words += ["--distill-into", network]
+            continue
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         words += [f"--{name.replace('_', '-')}", text]
     usual = {field.name: field.default for field in fields(AdaptSettings)}

@@ -142,11 +142,7 @@ class OffTheShelf:
             candidate = choice.chosen.candidate
             judged, scores = examples, out_of_fold_scores(problem, candidate, folds)
             calibration = choose_calibration(
-                scores,
-                problem.targets,
-                folds,
-                weights=problem.weights,
-                temperature=choice.chosen.temperature,
+                scores, problem.targets, folds, weights=problem.weights
             )
             choices = _choices(
                 candidate,
