@@ -75,9 +75,7 @@ def fit(results: Path, *, write: bool, figure: Path | None) -> None:
             advice = advise_on(cell.evidence, rules=learned)
             regrets.append((cell, advice.strategy, best - cell.accuracy[advice.strategy]))
             tables["the table, fitted on other bases"].append(table_regret(cell, learned))
-            tables["the table, 50 images, 0.05"].append(
-                table_regret(cell, replace(rules, small=50, far=0.05))
-            )
+            tables["the table"].append(table_regret(cell, rules))
             for name in order:
                 always[name].append(best - cell.accuracy[name])
             for one in advice.forecasts:
@@ -388,8 +386,7 @@ def print_regret(name: str, regrets: Sequence[float]) -> None:
 
 def write_preset(rules: AdvisorRules, found: dict[str, dict[str, float]]) -> None:
     """Replace what was fitted before."""
-    lines = [MARK, "", "[thresholds]", f"margin = {rules.margin:g}"]
-    lines += [f"small = {rules.small:g}", f"far = {rules.far:g}", ""]
+    lines = [MARK, "", "[choice]", f"margin = {rules.margin:g}", ""]
     for name in rules.order:
         lines.append(f"[gains.{name}]")
         lines += [f"{key} = {value:.3f}" for key, value in rules.gains[name].items()]

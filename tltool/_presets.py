@@ -478,6 +478,7 @@ def advisor_rules() -> AdvisorRules:
         gains=gains,
         sources={name: DistanceScale(**scale) for name, scale in sources.items()},
         curve_widening=card.pop("curve")["widening"],
+        margin=card.pop("choice")["margin"],
         **thresholds,
         **card,
     )
