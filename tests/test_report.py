@@ -342,7 +342,10 @@ def test_the_advice_and_a_training_are_shown(tmp_path):
     page = Page((advised.run / "report.html").read_text("utf-8"))
     assert {"advice", "training"} <= set(page.headings)
     text = (advised.run / "report.html").read_text("utf-8")
-    assert "This data set" in text and "Accuracy of a linear probe by images to learn from" in text
+    assert (
+        "This data set" in text
+        and "Accuracy of off-the-shelf features by images to learn from" in text
+    )
 
 
 def test_command(finished_run, tmp_path):
