@@ -169,7 +169,7 @@ def _curve(advice: Mapping[str, Any]) -> Chart | None:
     return line_chart(
         "Accuracy of off-the-shelf features",
         [
-            Series("a linear probe, by cross-validation", measured, found["accuracy"], dots=True),
+            Series("a probe, cross-validated", measured, found["accuracy"], dots=True),
             Series("expected, 90 % interval", ahead, values, low, high, dots=True, style=3),
         ],
         "images to learn from",
