@@ -80,7 +80,7 @@ def fit(results: Path, *, write: bool, figure: Path | None) -> None:
                 always[name].append(best - cell.accuracy[name])
             for one in advice.forecasts:
                 reached = logit_of_share(cell.accuracy[one.strategy], cell.tested_on)
-                off = reached - logit_of_share(one.accuracy.value, 1000)
+                off = reached - logit_of_share(one.accuracy.value, cell.tested_on)
                 held = one.accuracy.low <= cell.accuracy[one.strategy] <= one.accuracy.high
                 residuals[one.strategy].append((off, held))
     print("\nregret in points             mean   90 %  worst")
@@ -349,7 +349,8 @@ def widening(cells: Sequence[Cell], rules: AdvisorRules) -> float:
 
 
 def inside(cell: Cell, rules: AdvisorRules, factor: float) -> bool:
-    """Whether the accuracy with twice the data is in the interval that `advise` would print."""
+    """Whether the accuracy with twice the data is in the interval that `advise` would print, but
+    for its ends, which there never fall below those with fewer images."""
     then = Interval(*(float(cell.row[name]) for name in ("twice", "twice_low", "twice_high")))
     then = widened(then, factor, cell.evidence.size.effective)
     own = expected_accuracies(cell.evidence, rules)[MEANWHILE].value

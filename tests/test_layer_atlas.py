@@ -26,7 +26,8 @@ from tltool.cli import app
 from tltool.data import Example, canvas, check_listing, read_listing, split_dataset
 from tltool.layer_atlas import _atlas
 from tltool.layer_probes import Probe, layers_of, sample_of
-from tltool.linear import Problem, choose, fit_candidate
+from tltool.linear import Problem, choose, fit_candidate, out_of_fold_scores
+from tltool.linear.calibration import fit_temperature
 from tltool.linear.linear_head import softmax
 from tltool.linear.search import VALUES
 from tltool.metrics import wilson_interval
@@ -300,14 +301,18 @@ class TestFigures:
         targets, own = dataset.targets(examples), features(pixels)
         problem = Problem(own, targets, 3, (64,))
         folds = stratified_folds(examples, 5, 0)
-        scored = choose(problem, folds, ("lda",), (("sqrt", "l2"),), nested=False).chosen
+        candidate = choose(
+            problem, folds, ("lda",), (("sqrt", "l2"),), nested=False
+        ).chosen.candidate
+        scores = out_of_fold_scores(problem, candidate, folds)
+        temperature = fit_temperature(scores, targets, np.ones(len(targets)))
         others = np.setdiff1d(np.arange(len(examples)), sample)
         rest = Problem(own[others], targets[others], 3, (64,))
-        fit = fit_candidate(rest, scored.candidate)
+        fit = fit_candidate(rest, candidate)
         (curve,) = (curve for curve in found.changes if curve.name == name)
         for amount, told in zip(curve.amounts, curve.probability["avgpool"], strict=True):
             changed = [BY_NAME[name].apply(p, amount, i) for i, p in enumerate(pixels[sample])]
-            said = softmax(fit.scores(features(np.stack(changed))) / scored.temperature)
+            said = softmax(fit.scores(features(np.stack(changed))) / temperature)
             assert told == pytest.approx(said[np.arange(6), targets[sample]].mean(), abs=2e-3)
             assert 0 <= told <= 1
 

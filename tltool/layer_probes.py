@@ -14,6 +14,7 @@ from tltool.changes import CHANGES
 from tltool.data import Example, canvas
 from tltool.features import FeatureSource, checked_bytes
 from tltool.linear import Problem, choose, fit_candidate, out_of_fold_scores
+from tltool.linear.calibration import fit_temperature
 from tltool.linear.linear_head import softmax
 
 __all__ = ["Changed", "Layer", "Probe", "layers_of", "named", "probed", "sample_of"]
@@ -195,8 +196,7 @@ def probed(
         others: rows that none of these is like.
         changed: its features of them, `(amounts, len(sample), d)` a change.
     """
-    choice = choose(problem, folds, (_CLASSIFIER,), (_CHAIN,), nested=False)
-    candidate = choice.chosen.candidate
+    candidate = choose(problem, folds, (_CLASSIFIER,), (_CHAIN,), nested=False).chosen.candidate
     scores = out_of_fold_scores(problem, candidate, folds)
     hits = scores.argmax(axis=1) == problem.targets
     rest = Problem(
@@ -204,7 +204,7 @@ def probed(
     )
     classifier = fit_candidate(rest, candidate)  # the images that are changed are not known to it
     rows, right = np.arange(len(sample)), problem.targets[sample]
-    temperature = choice.chosen.temperature
+    temperature = fit_temperature(scores, problem.targets, problem.row_weights)
     said = [[softmax(classifier.scores(one) / temperature) for one in part] for part in changed]
     probabilities = [np.array([p[rows, right].mean() for p in part]) for part in said]
     return Probe(hits, problem.features.shape[1], probabilities)

@@ -20,6 +20,7 @@ from tltool.features import Features, FeatureStore
 from tltool.label_errors import suspected_labels
 from tltool.layout import check_layout, lay_out, neighbours
 from tltool.linear import Problem, choose, out_of_fold_scores
+from tltool.linear.calibration import fit_temperature
 from tltool.linear.linear_head import softmax
 from tltool.report.map_page import MapContent, MapImage, map_page
 from tltool.report.pages import check_page_name, default_page, name_of
@@ -301,9 +302,10 @@ def _cross_validated(
     problem = Problem(features.values, targets, len(labels), features.widths)
     # matrices as small as these are not worth waiting for threads of BLAS, which spin
     with threadpool_limits(1):
-        chosen = choose(problem, folds, _CLASSIFIERS, _CHAINS, nested=False).chosen
-        scores = out_of_fold_scores(problem, chosen.candidate, folds)
-    return _Told.of(softmax(scores / chosen.temperature), targets, labels)
+        chosen = choose(problem, folds, _CLASSIFIERS, _CHAINS, nested=False).chosen.candidate
+        scores = out_of_fold_scores(problem, chosen, folds)
+    temperature = fit_temperature(scores, targets, problem.row_weights)
+    return _Told.of(softmax(scores / temperature), targets, labels)
 
 
 def _refuse_options(where: str | Path, given: dict[str, Any]) -> None:
