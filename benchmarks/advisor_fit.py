@@ -18,7 +18,6 @@ from tltool.advice import Evidence, Similarity, Size, TapEvidence
 from tltool.advisor import (
     advise_on,
     expected_accuracies,
-    logit_of_share,
     predictors,
     probe_spreads,
     table_strategy,
@@ -27,7 +26,7 @@ from tltool.advisor import (
 )
 from tltool.evidence import source_of
 from tltool.learning_curve import widened
-from tltool.metrics import Interval
+from tltool.metrics import Interval, logit_of_share
 
 __all__ = ["fit"]
 

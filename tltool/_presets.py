@@ -284,12 +284,10 @@ class DistanceScale:
 
     Args:
         unit: in which thresholds and gains take them.
-        measured_with: the network that the references were measured with.
         references: named distances.
     """
 
     unit: float
-    measured_with: str
     references: Mapping[str, float]
 
 

@@ -13,13 +13,12 @@ from typing import Any
 from tltool._presets import AdvisorRules, DistanceScale, advisor_rules, recipe_names
 from tltool.advice import Advice, Evidence, Forecast, RankedBackbone, TapEvidence
 from tltool.learning_curve import first_reaching
-from tltool.metrics import Interval
+from tltool.metrics import Interval, logit_of_share
 
 __all__ = [
     "advise_on",
     "boundary_of",
     "expected_accuracies",
-    "logit_of_share",
     "predictors",
     "probe_spreads",
     "ranked",
@@ -411,12 +410,6 @@ def _percent(interval: Interval) -> str:
     """ "84.0 % (82.7 to 85.3)"."""
     value, low, high = (100 * v for v in (interval.value, interval.low, interval.high))
     return f"{value:.1f} % ({low:.1f} to {high:.1f})"
-
-
-def logit_of_share(p: float, n: int) -> float:
-    """The logit of a share of n images; of none and all of them, half an image is taken off."""
-    least = 0.5 / (n + 1)
-    return _logit(min(max(p, least), 1 - least))
 
 
 def _logit(p: float) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tltool.metrics import Interval
+from tltool.metrics import Interval, logit_of_share
 
 __all__ = ["LearningCurve", "first_reaching", "fit_curve", "widened"]
 
@@ -199,15 +199,10 @@ def widened(found: Interval, factor: float, n: int) -> Interval:
         factor: at least 1.
         n: images that tell of it: half of one is the least that is missed or hit.
     """
-    least = 0.5 / (n + 1)
-
-    def logit(p: float) -> float:
-        p = min(max(p, least), 1 - least)
-        return math.log(p / (1 - p))
+    middle = logit_of_share(found.value, n)
 
     def stretched(end: float) -> float:
-        return 1 / (1 + math.exp(-middle - factor * (logit(end) - middle)))
+        return 1 / (1 + math.exp(-middle - factor * (logit_of_share(end, n) - middle)))
 
-    middle = logit(found.value)
     low = min(stretched(found.low), found.value)
     return Interval(found.value, low, max(stretched(found.high), found.value))

@@ -6,6 +6,7 @@ the figure itself, rows of resampling counts give its bootstrap distribution in 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,6 +25,7 @@ __all__ = [
     "is_clearly_lower",
     "log_loss",
     "log_losses",
+    "logit_of_share",
     "macro_f1",
     "mean_class_accuracy",
     "reliability",
@@ -192,6 +194,13 @@ METRIC_NAMES = {
         "distance of confidence from accuracy; lower is better",
     ),
 }
+
+
+def logit_of_share(share: float, n: int) -> float:
+    """The logit of a share of n images; of none and all of them, half an image is taken off."""
+    least = 0.5 / (n + 1)
+    share = min(max(share, least), 1 - least)
+    return math.log(share / (1 - share))
 
 
 def wilson_interval(hits: int, n: int) -> tuple[float, float]:
