@@ -354,6 +354,16 @@ class TestGrown:
         assert facts["settings"]["teacher"] == tltool.Run(found.result.run).key
         assert tltool.Run(found.student.run).splits() == runs[0].splits()
 
+    def test_the_student_begins_with_the_best_member_of_its_network(self, grown, tmp_path):
+        found, runs = grown
+        assert all(run.trained_network for run in runs)
+        best = min(zip(found.members, runs, strict=True), key=lambda pair: pair[0].log_loss)[1]
+        save_network(best, tmp_path / "best.safetensors")
+        begun = Backbone("cifar-resnet20", str(tmp_path / "best.safetensors"))
+        facts = tltool.Run(found.student.run).facts
+        assert facts["settings"]["weights"] == begun.weights.hash
+        assert [path.name for path in found.result.run.glob("*.safetensors")] == []
+
     def test_a_student_goes_on_by_itself(self, pair, grown, tmp_path):
         """Where the ensemble was finished and the student was not."""
         _data, _, _root = pair

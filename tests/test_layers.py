@@ -46,7 +46,7 @@ LAYERS = (
     ("race",),
     ("advising",),
     ("image_estimator", "feature_tables", "runs"),
-    ("comparing", "run_features", "trained_networks"),
+    ("comparing", "run_features", "teachers", "trained_networks"),
     ("report",),
     ("reporting",),
     (

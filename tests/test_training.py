@@ -8,13 +8,17 @@ import time
 import keras
 import numpy as np
 import pytest
+from conftest import class_folders
 
 from tltool import TltoolError
 from tltool._keras import RANDOM_STATE
-from tltool._presets import augmentation, augmentation_names
+from tltool._presets import augmentation, augmentation_names, training_views, views
+from tltool.data import check_listing, read_listing
+from tltool.features import DrawnPictures
 from tltool.linear.linear_head import softmax
 from tltool.linear.transforms import standardisation
 from tltool.strategies.network_head import folded, head_network
+from tltool.strategies.teaching import teaching
 from tltool.training import (
     Batches,
     Checkpoints,
@@ -57,6 +61,88 @@ def trainer(plan, seed=0):
     return Trainer(head_network(8, K, plan, seed), plan)
 
 
+def said_of(taught):
+    """What a teacher says of images, whatever it is shown of them."""
+    return lambda rows, views, inputs: taught[rows]
+
+
+class Watcher:
+    """A teacher that keeps what it is shown."""
+
+    key = "watcher"
+
+    def __init__(self, size):
+        self.canvas_size, self.seen = size, []
+
+    def __call__(self, pixels):
+        self.seen.append(pixels)
+        scores = pixels.reshape(len(pixels), -1, 3).mean(axis=1) / 40.0
+        return softmax(scores.astype(np.float64))
+
+
+@pytest.fixture
+def examples(tmp_path):
+    folder = class_folders(tmp_path / "photos", n=6, size=(48, 40))
+    return check_listing(read_listing(folder))[0].examples
+
+
+class TestTeaching:
+    ROWS, VIEWS = np.array([3, 0, 17, 3]), np.array([5, 9, 2, 6])
+
+    @pytest.mark.parametrize("kind", ["shifted", "augmented"])
+    def test_it_is_asked_about_what_is_shown(self, examples, kind):
+        shown, plan = training_views(kind, (32, 32)), TrainingPlan(teacher_temperature=3.0)
+        pictures = DrawnPictures(examples, shown, (32, 32))
+        inputs = pictures.take(self.ROWS, self.VIEWS)
+        teacher = Watcher((32, 32))
+        taught = teaching(teacher, examples, shown, (32, 32), plan, of_pixels=True)
+        said = taught(self.ROWS, self.VIEWS, inputs)
+        np.testing.assert_array_equal(teacher.seen[-1], inputs)
+        told = np.log(Watcher((32, 32))(inputs)) / 3.0
+        np.testing.assert_allclose(said, softmax(told), rtol=1e-5)
+        assert said.dtype == np.float32
+
+    @pytest.mark.parametrize("kind", ["shifted", "augmented"])
+    def test_it_sees_the_same_part_on_its_own_canvas(self, examples, kind):
+        shown = training_views(kind, (32, 32))
+        inputs = DrawnPictures(examples, shown, (32, 32)).take(self.ROWS, self.VIEWS)
+        teacher = Watcher((128, 128))
+        taught = teaching(teacher, examples, shown, (32, 32), TrainingPlan(), of_pixels=True)
+        taught(self.ROWS, self.VIEWS, inputs)
+        blocks = teacher.seen[-1].reshape(4, 32, 4, 32, 4, 3).mean(axis=(2, 4))
+        others = inputs[[1, 2, 3, 0]]
+        for large, small, other in zip(blocks, inputs.astype(float), others, strict=True):
+            off = np.abs(large - small).mean()
+            assert off < 0.2 * np.abs(large - other).mean()
+            assert off < 0.5 * np.abs(large[:, ::-1] - small).mean()
+
+    @pytest.mark.parametrize(("name", "count"), [("1", 1), ("auto-4", 4)])
+    def test_where_views_are_few_it_is_asked_once(self, examples, name, count):
+        shown = training_views(name, (32, 32))
+        teacher = Watcher((32, 32))
+        taught = teaching(teacher, examples, shown, (32, 32), TrainingPlan(), of_pixels=False)
+        asked = sum(map(len, teacher.seen))
+        assert asked == len(examples) * count
+        rows, views = np.array([2, 2, 11]), np.array([0, 3, 1]) % count
+        said = taught(rows, views, np.zeros((3, 7)))
+        assert sum(map(len, teacher.seen)) == asked
+        pictures = DrawnPictures(examples, shown, (32, 32)).take(rows, views)
+        np.testing.assert_allclose(
+            said, softmax(np.log(Watcher((32, 32))(pictures)) / 2.0), rtol=1e-5
+        )
+
+    def test_it_may_be_asked_about_whole_images_alone(self, examples):
+        shown, plan = training_views("auto", (32, 32)), TrainingPlan(teacher_sees="images")
+        teacher = Watcher((32, 32))
+        taught = teaching(teacher, examples, shown, (32, 32), plan, of_pixels=True)
+        said = taught(np.array([4, 4]), np.array([8, 1000]), np.zeros((2, 32, 32, 3)))
+        np.testing.assert_array_equal(said[0], said[1])
+        whole = DrawnPictures(examples, views("1"), (32, 32)).take(np.array([4]), np.array([0]))
+        np.testing.assert_allclose(
+            said[:1], softmax(np.log(Watcher((32, 32))(whole)) / 2.0), rtol=1e-5
+        )
+
+
 class TestTeacher:
     def test_its_loss_is_hintons(self):
         """Labels by what is left of 1, the teacher by its share and the square of its warmth."""
@@ -66,7 +152,7 @@ class TestTeacher:
         values, targets = blobs(views=1)
         taught = softmax(np.random.default_rng(1).normal(0, 1, (len(targets), K))).astype("float32")
         shown = Batches(
-            HeldPictures(values), targets, K, np.ones(len(targets)), plan, 0, None, taught
+            HeldPictures(values), targets, K, np.ones(len(targets)), plan, 0, None, said_of(taught)
         )
         (batch,) = shown.epoch(0)
         assert batch[1].shape == (60, 2 * K)
@@ -88,7 +174,7 @@ class TestTeacher:
         swapped = np.array([1, 0, 2])[targets]
         taught = np.eye(K, dtype=np.float32)[swapped]
         shown = Batches(
-            HeldPictures(values), targets, K, np.ones(len(targets)), plan, 0, None, taught
+            HeldPictures(values), targets, K, np.ones(len(targets)), plan, 0, None, said_of(taught)
         )
         student = trainer(plan)
         train(student, shown, None, plan)
@@ -98,10 +184,17 @@ class TestTeacher:
     def test_it_is_mixed_with_the_images(self):
         plan = TrainingPlan(augment=("mixup",), batch_size=60)
         values, targets = blobs(views=1)
-        taught = np.eye(K, dtype=np.float32)[targets]
+        taught = said_of(np.eye(K, dtype=np.float32)[targets])
         augment = BatchAugmentation(plan.augment, of_pixels=False)
         shown = Batches(
-            HeldPictures(values), targets, K, np.ones(len(targets)), plan, 0, augment, taught
+            HeldPictures(values),
+            targets,
+            K,
+            np.ones(len(targets)),
+            plan,
+            0,
+            augment,
+            said_of(taught),
         )
         (batch,) = shown.epoch(0)
         np.testing.assert_allclose(batch[1][:, :K], batch[1][:, K:], atol=1e-6)

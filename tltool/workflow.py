@@ -31,13 +31,13 @@ from tltool.doctor import Finding, examine, examine_probabilities
 from tltool.evaluation import Judged, judge, majority_class
 from tltool.features import FeatureSource, FeatureStore, feature_space
 from tltool.linear.linear_head import softmax
-from tltool.predictor import on_images
 from tltool.report import PACKAGES, findings_in_words
 from tltool.reporting import finish_report
 from tltool.results import RunResult
 from tltool.runs import Run, RunWriter, free_folder
 from tltool.settings import AUTO, AdaptSettings
-from tltool.strategies import FittedClassifier, Teacher
+from tltool.strategies import FittedClassifier
+from tltool.teachers import teacher_of
 from tltool.training import Checkpoints, TrainingRecord
 from tltool.training.tensorboard import TensorBoardLog
 
@@ -206,8 +206,11 @@ def _adapted(
         RunWriter.refuse_existing(folder, facts, force=place.force)
         if chosen.teacher is not None and folder.resolve() == Path(chosen.teacher).resolve():
             raise TltoolError(f"--out {folder} is the teacher; name a new folder.")
-        with clock.phase("extract"):
-            teacher = _teacher(chosen, dataset)
+        teacher = (
+            None
+            if chosen.teacher is None
+            else teacher_of(Run(chosen.teacher), dataset, chosen.engine)
+        )
         with clock.phase("check"):
             findings = examine(source, dataset.of("train", "val"))
         _warn(findings, warnings)
@@ -374,34 +377,6 @@ def images_in(dataset: Dataset) -> str | None:
     first = dataset.examples[0]
     place = str(first.path)
     return place.removesuffix(first.name) if place.endswith("/" + first.name) else None
-
-
-def _teacher(settings: AdaptSettings, dataset: Dataset) -> Teacher | None:
-    """What the run that is to teach says of the images to learn from.
-
-    Raises:
-        TltoolError: it is no finished run, of other classes, or was fitted on test images.
-    """
-    if settings.teacher is None:
-        return None
-    run = Run(settings.teacher)
-    for label in {*run.labels} ^ {*dataset.labels}:
-        raise TltoolError(
-            f"--teacher {settings.teacher} and {dataset.source} have not the same classes: only "
-            f"one of them has {label!r}; name a run on the same classes."
-        )
-    splits = run.splits()
-    told = sum(splits.get(e.hash.hex()) in ("train", "val") for e in dataset.of("test"))
-    if told:
-        raise TltoolError(
-            f"--teacher {settings.teacher} was fitted on {told} of the {len(dataset.of('test'))} "
-            "images to test on, and would tell of them; take the same splits, with --split-seed."
-        )
-    examples = dataset.of("train", "val")
-    predictor = run.predictor(settings.engine)
-    said = on_images(predictor, predictor, examples)
-    said = said[:, [run.labels.index(label) for label in dataset.labels]]
-    return {e.hash: row for e, row in zip(examples, said, strict=True)}
 
 
 def _begun(place: _Place, settings: AdaptSettings) -> dict[str, Any]:

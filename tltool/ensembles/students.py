@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from tltool.results import RunResult
 from tltool.runs import Run
 from tltool.settings import AdaptSettings, takes
 from tltool.strategies import FineTune
+from tltool.trained_networks import save_network
 from tltool.workflow import adapt
 
 __all__ = ["lacks_student", "of_member", "student_settings", "train_student", "with_student"]
@@ -35,6 +38,11 @@ _OF_IMAGES = (
 _OF_THE_NETWORK = ("tap", "input_size", "weights")
 
 _STUDENT = "student"
+
+# Strategies of members whose networks a student can go on from.
+_GONE_ON_FROM = (FineTune.name, "soup")
+
+_log = logging.getLogger(__name__)
 
 
 def student_settings(backbone: str, given: Mapping[str, Any]) -> AdaptSettings:
@@ -94,7 +102,8 @@ def train_student(ensemble: Path) -> tuple[RunResult, Comparison]:
     """Fine-tune the student of a finished ensemble; or go on with that.
 
     It learns from the labels and from what the ensemble says, and goes into `student/` in its run
-    folder.
+    folder. Where members were trained from the network and weights that it would begin with, it
+    begins with that of the best of them instead.
 
     Returns:
         The student, and how it, the ensemble and its members compare.
@@ -105,8 +114,13 @@ def train_student(ensemble: Path) -> tuple[RunResult, Comparison]:
     facts = Run(ensemble).facts
     begun = facts["begun"].get("grow") or facts["begun"].get("combine")
     given = dict(facts["settings"][_STUDENT]) | {"teacher": str(ensemble.resolve())}
-    data = str(facts["settings"]["data"])
+    data, start = str(facts["settings"]["data"]), ensemble / f"{_STUDENT}.safetensors"
+    if (before := _before(facts["members"], AdaptSettings(**given))) is not None:
+        _log.info("The student begins with the network of %s.", named(before))
+        save_network(before, start)
+        given["weights"] = str(start.resolve())
     student = adapt(data, out=ensemble / _STUDENT, store=begun["store"], **given)
+    start.unlink(missing_ok=True)
     comparison = _compared(ensemble)
     own = asdict(comparison_table(comparison, "Against its members and its student"))
     others = [table for table in facts["tables"] if table["anchor"] != own["anchor"]]
@@ -132,6 +146,28 @@ def with_student(found: EnsembleResult) -> EnsembleResult:
     """An ensemble and its student, compared with all members."""
     student, comparison = train_student(found.result.run)
     return replace(found, student=student, comparison=comparison)
+
+
+def _before(members: Sequence[Mapping[str, Any]], student: AdaptSettings) -> Run | None:
+    """The best of the members, by held-out log loss, that a student can go on from."""
+    backbone = student.make_backbone([])
+    for member in sorted(members, key=_log_loss):
+        run = Run(member["run"])
+        if run.facts["strategy"] not in _GONE_ON_FROM or not run.trained_network:
+            continue
+        own = run.facts["settings"]
+        if (own["backbone"], own["weights"], tuple(own["input_size"])) == (
+            backbone.preset.name,
+            backbone.weights.hash,
+            backbone.input_size,
+        ):
+            return run
+    return None
+
+
+def _log_loss(member: Mapping[str, Any]) -> float:
+    found = member["log_loss"]
+    return math.inf if found is None or math.isnan(found) else float(found)
 
 
 def _compared(ensemble: Path) -> Comparison:

@@ -5,9 +5,9 @@ from tltool.strategies.feature_ensemble import FeatureEnsemble
 from tltool.strategies.fine_tune import FineTune
 from tltool.strategies.from_scratch import FromScratch
 from tltool.strategies.frozen_head import FrozenHead
-from tltool.strategies.lesson import Teacher
 from tltool.strategies.off_the_shelf import CLASSIFIER_OPTIONS, PENALTIES, OffTheShelf
 from tltool.strategies.strategy import FittedClassifier, Strategy
+from tltool.strategies.teaching import Teacher
 
 __all__ = [
     "CACHES",

@@ -10,10 +10,11 @@ from tltool.data import Dataset
 from tltool.domain import measured_distance
 from tltool.features import FeatureSource
 from tltool.strategies.cutting import CACHES
-from tltool.strategies.lesson import Lesson, Teacher
+from tltool.strategies.lesson import Lesson
 from tltool.strategies.network_training import NetworkTraining
 from tltool.strategies.off_the_shelf import OffTheShelf
 from tltool.strategies.strategy import FittedClassifier
+from tltool.strategies.teaching import Teacher
 from tltool.training import TrainingPlan, TrainingRecord
 
 __all__ = ["FineTune"]
@@ -40,7 +41,7 @@ class FineTune:
         unfreeze: the lowest block that is trained, "last2", "all" or "auto".
         cache: of the activations at the boundary: "auto", "on" or "off".
         classifier: the head that it begins with.
-        teacher: what another model says of the images, to be learned from beside their labels.
+        teacher: another model that is learned from beside the labels, if there is one.
 
     Raises:
         TltoolError: an unknown option.

@@ -9,9 +9,10 @@ from tltool.backbones import boundary
 from tltool.data import Dataset
 from tltool.features import FeatureSource
 from tltool.linear import Classifier, LinearHead
-from tltool.strategies.lesson import Lesson, Teacher
+from tltool.strategies.lesson import Lesson
 from tltool.strategies.network_training import NetworkTraining
 from tltool.strategies.strategy import FittedClassifier
+from tltool.strategies.teaching import Teacher
 from tltool.training import TrainingPlan, TrainingRecord
 
 __all__ = ["FromScratch"]
@@ -23,7 +24,7 @@ class FromScratch:
     Args:
         plan: how it is trained.
         budget: seconds after which training ends; None for no limit.
-        teacher: what another model says of the images, to be learned from beside their labels.
+        teacher: another model that is learned from beside the labels, if there is one.
     """
 
     name = "from-scratch"

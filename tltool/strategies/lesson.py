@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -15,13 +15,14 @@ from tltool._validation import TltoolError
 from tltool.data import Dataset, Example
 from tltool.features import FeatureSource
 from tltool.linear.calibration import Calibration, choose_calibration
-from tltool.linear.linear_head import softmax
 from tltool.strategies.examples import FEWEST_TO_JUDGE, split_off, weighty
 from tltool.strategies.folds import stratified_folds
+from tltool.strategies.teaching import Teacher
 from tltool.training import (
     Batches,
     History,
     Pictures,
+    Taught,
     Trainer,
     TrainingPlan,
     TrainingRecord,
@@ -30,14 +31,9 @@ from tltool.training import (
 )
 from tltool.training.augmentation import BatchAugmentation
 
-__all__ = ["Lesson", "Teacher", "source_facts", "training_in_words"]
-
-Teacher = Mapping[bytes, np.ndarray]
-"""Probabilities `(k,)` by content hash, in the order of a data set's labels."""
+__all__ = ["Lesson", "source_facts", "training_in_words"]
 
 _log = logging.getLogger(__name__)
-
-_SMALLEST = 1e-7
 
 # Of the judging images, which tell how to calibrate.
 _FOLDS = 5
@@ -56,7 +52,7 @@ class Lesson:
         weights: of both, in the same order, 1 in the mean.
         notes: what is to be said of them.
         seed: of all that is drawn.
-        taught: what a teacher says of the images to fit on, `(n, k)`; None for no teacher.
+        teacher: another model that is learned from beside the labels, if there is one.
         begun: when, by the clock that budgets are kept by.
     """
 
@@ -68,7 +64,7 @@ class Lesson:
     weights: np.ndarray
     notes: tuple[str, ...]
     seed: int
-    taught: np.ndarray | None = None
+    teacher: Teacher | None = None
     begun: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -87,7 +83,7 @@ class Lesson:
             weights: see `Strategy.fit`.
             plan: how it goes.
             seed: of all that is drawn.
-            teacher: what another model says of the images.
+            teacher: another model that is learned from beside the labels.
 
         Raises:
             TltoolError: there are too few.
@@ -112,7 +108,7 @@ class Lesson:
             (np.ones(len(examples)) if weights is None else weights)[order],
             tuple(notes),
             seed,
-            None if teacher is None else _taught(teacher, [examples[i] for i in fitting], plan),
+            teacher,
         )
 
     @property
@@ -136,7 +132,9 @@ class Lesson:
         """Class numbers of the images that say when to stop."""
         return self.targets[len(self.fitting) :]
 
-    def batches(self, pictures: Pictures, *, of_pixels: bool = False) -> Batches:
+    def batches(
+        self, pictures: Pictures, *, of_pixels: bool = False, taught: Taught | None = None
+    ) -> Batches:
         """What is learned from, as pictures of the images to fit on show it."""
         names = self.plan.augment
         return Batches(
@@ -147,7 +145,7 @@ class Lesson:
             self.plan,
             self.seed,
             BatchAugmentation(names, of_pixels=of_pixels) if names else None,
-            self.taught,
+            taught,
         )
 
     def validation(self, pictures: Pictures | None, batch_size: int = 256) -> Validation | None:
@@ -221,19 +219,12 @@ class Lesson:
     def _key(self, facts: Iterable[object]) -> str:
         """Tells this training from all others."""
         digest = hashlib.sha256(repr((self.plan, self.seed, *facts)).encode())
-        if self.taught is not None:
-            digest.update(self.taught.tobytes())
+        if self.teacher is not None:
+            digest.update(self.teacher.key.encode())
         for part, examples in (b"train", self.fitting), (b"val", self.judging):
             for example in examples:
                 digest.update(b"%s %s %s\0" % (part, example.hash, example.label.encode()))
         return digest.hexdigest()
-
-
-def _taught(teacher: Teacher, examples: Sequence[Example], plan: TrainingPlan) -> np.ndarray:
-    """What it says at the temperature of the plan, `(n, k)`, float32."""
-    said = np.stack([teacher[e.hash] for e in examples]).astype(np.float64)
-    scores = np.log(np.maximum(said, _SMALLEST))
-    return softmax(scores / plan.teacher_temperature).astype(np.float32)
 
 
 def _as_train(examples: Sequence[Example]) -> tuple[Example, ...]:

@@ -19,8 +19,17 @@ from tltool.strategies.cutting import choose_cache
 from tltool.strategies.lesson import Lesson, source_facts
 from tltool.strategies.off_the_shelf import OffTheShelf, scores_held_out
 from tltool.strategies.precision import choose_precision
+from tltool.strategies.teaching import teaching
 from tltool.strategies.tuning import TunedFit, TunedNetwork
-from tltool.training import Batches, History, Pictures, Trainer, TrainingPlan, TrainingRecord
+from tltool.training import (
+    Batches,
+    History,
+    Pictures,
+    Taught,
+    Trainer,
+    TrainingPlan,
+    TrainingRecord,
+)
 from tltool.training.learning_rate import range_test, rate_factor
 
 __all__ = ["NetworkTraining"]
@@ -82,7 +91,9 @@ class NetworkTraining:
         for note in lesson.notes:
             _log.warning(note)
         pictures, judged = self._pictures()
-        batches = replace(lesson, plan=self.plan).batches(pictures, of_pixels=not stored)
+        batches = replace(lesson, plan=self.plan).batches(
+            pictures, of_pixels=not stored, taught=self._taught()
+        )
         if self.plan.precision == "auto":
             self.plan = replace(self.plan, precision=self._precision(start, batches))
         self._network = self._network_of(start, self.plan)
@@ -215,6 +226,20 @@ class NetworkTraining:
             return found
         distance = measured_distance(self._source, self._lesson.fitting)
         return found * rate_factor(None if distance is None else distance.value)
+
+    def _taught(self) -> Taught | None:
+        """What the teacher says, if there is one."""
+        lesson, size = self._lesson, self._source.backbone.input_size
+        if lesson.teacher is None:
+            return None
+        return teaching(
+            lesson.teacher,
+            lesson.fitting,
+            training_views(self.plan.views, size),
+            size,
+            self.plan,
+            of_pixels=not self._held.used,
+        )
 
     def _pictures(self) -> tuple[Pictures, Pictures]:
         """What the network is shown of the images to fit on, and of those to judge by."""

@@ -1,6 +1,6 @@
 """Training by gradients: the plan, the step, the epochs, and what is kept of them."""
 
-from tltool.training.batches import Batches, HeldPictures, Pictures
+from tltool.training.batches import Batches, HeldPictures, Pictures, Taught
 from tltool.training.checkpoints import Checkpoints
 from tltool.training.loop import History, Validation, train
 from tltool.training.plan import TrainingPlan
@@ -13,6 +13,7 @@ __all__ = [
     "HeldPictures",
     "History",
     "Pictures",
+    "Taught",
     "Trainer",
     "TrainingPlan",
     "TrainingRecord",

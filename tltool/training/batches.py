@@ -14,7 +14,7 @@ from tltool.training.plan import TrainingPlan
 
 _T = TypeVar("_T")
 
-__all__ = ["Augment", "Batch", "Batches", "HeldPictures", "Pictures", "ahead"]
+__all__ = ["Augment", "Batch", "Batches", "HeldPictures", "Pictures", "Taught", "ahead"]
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Inputs `(m, ...)`, targets `(m, k)` that sum to 1, those of a teacher beside them if there is
@@ -23,6 +23,10 @@ one, weights `(m,)`."""
 Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 """From inputs and targets of a batch to those that are learned from; what it draws is drawn
 with the generator."""
+
+Taught = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""From positions and view numbers of images, `(m,)` each, and the inputs that show them, to what a
+teacher says of these, `(m, k)`, float32."""
 
 # Views that are drawn anew are numbered up to here.
 _MOST_VIEWS = 2**31
@@ -79,8 +83,8 @@ class Batches:
         plan: batch size and balance.
         seed: of all that is drawn.
         augment: what is done to a batch after that.
-        taught: what a teacher says of the images, `(n, k)`; its part of a batch stands beside the
-            targets, `(m, 2 k)` in all. None for no teacher.
+        taught: what a teacher says of what is shown; it stands beside the targets, `(m, 2 k)` in
+            all. None for no teacher.
     """
 
     pictures: Pictures
@@ -90,7 +94,7 @@ class Batches:
     plan: TrainingPlan
     seed: int
     augment: Augment | None = None
-    taught: np.ndarray | None = None
+    taught: Taught | None = None
 
     @property
     def steps(self) -> int:
@@ -113,7 +117,8 @@ class Batches:
             inputs = self.pictures.take(chosen, shown[places])
             targets = np.eye(self.n_classes, dtype=np.float32)[self.targets[chosen]]
             if self.taught is not None:
-                targets = np.concatenate([targets, self.taught[chosen]], axis=1)
+                said = self.taught(chosen, shown[places], inputs)
+                targets = np.concatenate([targets, said], axis=1)
             if self.augment is not None:
                 inputs, targets = self.augment(inputs, targets, random)
             yield inputs, targets, weights[chosen].astype(np.float32)

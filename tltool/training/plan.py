@@ -17,6 +17,7 @@ _SCHEDULES = ("cosine", "step", "constant")
 _BALANCES = ("none", "weights", "sampling")
 _NORMS = ("frozen", "adapt")
 _PRECISIONS = ("auto", "float32", "bfloat16")
+_TEACHER_SEES = ("views", "images")
 _ANY_SIZE = 224
 
 
@@ -52,6 +53,8 @@ class TrainingPlan:
         teacher_share: of the loss, where there is a teacher: how far what it says counts, instead
             of the labels.
         teacher_temperature: what its scores and the network's are divided by for that.
+        teacher_sees: what it is asked about: "views", those that the network is shown; or
+            "images", each whole image once, which is quicker.
         batch_norm: whether hidden layers have batch normalisation.
 
     Raises:
@@ -82,6 +85,7 @@ class TrainingPlan:
     batch_norm: bool = False
     teacher_share: float = 0.9
     teacher_temperature: float = 2.0
+    teacher_sees: str = "views"
 
     def __post_init__(self) -> None:
         def whole(name: str, low: int) -> None:
@@ -97,6 +101,7 @@ class TrainingPlan:
         check_option("--balance", self.balance, _BALANCES)
         check_option("--norms", self.norms, _NORMS)
         check_option("--train-precision", self.precision, _PRECISIONS)
+        check_option("teacher_sees", self.teacher_sees, _TEACHER_SEES)
         object.__setattr__(self, "learning_rate", _rate(self.learning_rate))
         object.__setattr__(self, "augment", tuple(self.augment))
         training_views(self.views, (_ANY_SIZE, _ANY_SIZE))
