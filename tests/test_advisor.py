@@ -9,7 +9,14 @@ import pytest
 
 from tltool._presets import advisor_rules
 from tltool.advice import Evidence, Race, Similarity, Size, TapEvidence
-from tltool.advisor import advise_on, expected_accuracies, ranked, table_cell, table_strategy
+from tltool.advisor import (
+    advise_on,
+    expected_accuracies,
+    predictors,
+    ranked,
+    table_cell,
+    table_strategy,
+)
 from tltool.learning_curve import fit_curve
 from tltool.metrics import Interval
 from tltool.strategies import STRATEGIES
@@ -103,6 +110,16 @@ def test_expected_accuracies_are_linear_in_logits():
     wider = expected_accuracies(given, noisy)["off-the-shelf"]
     low = 1 / (1 + math.exp(-own + 1.645 * math.hypot(0.3, spread)))
     assert wider.low == pytest.approx(low)
+
+
+def test_gains_follow_from_size_distance_and_the_probe():
+    """Of 200 images of each class at a distance of 0.04 whose probe is right for 80 %."""
+    gain = {"images_of_each_class": 0.3, "distance": 2.0, "probe": -0.1, "constant": 0.05}
+    own = math.log(0.8 / 0.2)
+    told = replace(rules(), gains=rules().gains | {"fine-tune": gain})
+    found = expected_accuracies(evidence(200, distance=0.04), told)["fine-tune"].value
+    expected = own + 0.3 * math.log10(200 / 20) + 2.0 * 0.2 - 0.1 * own + 0.05
+    assert found == pytest.approx(1 / (1 + math.exp(-expected)))
 
 
 @pytest.mark.parametrize(
@@ -360,6 +377,8 @@ def test_the_preset_knows_every_strategy_that_is_advised():
     assert set(found.table.values()) <= {*STRATEGIES, "collect more data"}
     assert all(value >= 0 for cost in found.costs.values() for value in cost.values())
     assert found.curve_widening >= 1
+    measured = set(predictors(evidence(), found))
+    assert all(set(gain) == measured for gain in found.gains.values())
     advice = advise_on(evidence())
     assert advice.strategy in STRATEGIES
     assert all(0 < one.accuracy.low < one.accuracy.high < 1 for one in advice.forecasts)

@@ -122,11 +122,17 @@ def _distance(evidence: Evidence, rules: AdvisorRules) -> float:
 
 
 def predictors(evidence: Evidence, rules: AdvisorRules) -> dict[str, float]:
-    """What a strategy's gain over the linear probe may depend on."""
+    """What a strategy's gain over the linear probe may depend on.
+
+    The probe is among it: where it is right about nearly everything, by chance or not, there is
+    less to gain.
+    """
+    probe = logit_of_share(evidence.probe.accuracy.value, evidence.size.effective)
     return {
         "constant": 1.0,
         "images_of_each_class": math.log10(max(evidence.size.of_each_class, 1.0) / 20),
         "distance": math.sqrt(_distance(evidence, rules)),
+        "probe": probe,
     }
 
 
