@@ -26,7 +26,7 @@ from tltool.advisor import (
 )
 from tltool.evidence import source_of
 from tltool.learning_curve import widened
-from tltool.metrics import Interval, logit_of_share, simplest_of_the_best
+from tltool.metrics import Interval, logit_of_share
 
 __all__ = ["fit"]
 
@@ -292,25 +292,25 @@ def told_and_reached(
 def with_thresholds(rules: AdvisorRules, cells: Sequence[Cell]) -> AdvisorRules:
     """The margin of the advice, and the table's thresholds with which that loses least.
 
-    Each base is judged by gains of the others. The margin is the largest, which names the simplest
-    strategies, that loses no more than one standard error above the one that loses least (Breiman
-    et al., 1984); of equal thresholds those nearest to the rules' are taken."""
+    Each base is judged by gains of the others. The margin is the one that loses least, of equals
+    the largest, which names the simplest strategies; of equal thresholds those nearest to the
+    rules' are taken.
+    """
     advised: dict[float, list[float]] = defaultdict(list)
     for base in sorted(bases(cells)):
         others = [c for c in cells if c.base != base]
         if not others:
             continue
-        learned = fitted_rules(rules, others)
+        gains = fitted_gains(rules, others)
         for margin in MARGINS:
-            one = replace(learned, margin=margin)
+            one = replace(rules, gains=gains, margin=margin)
             advised[margin] += [
                 max(cell.accuracy[name] for name in rules.order)
                 - cell.accuracy[advise_on(cell.evidence, rules=one).strategy]
                 for cell in cells
                 if cell.base == base
             ]
-    largest_first = {m: np.array(advised[m]) for m in sorted(advised, reverse=True)}
-    margin = simplest_of_the_best(largest_first) if advised else rules.margin
+    margin = min(MARGINS, key=lambda m: (round(np.mean(advised[m]), 6), -m))
 
     def lost(pair: tuple[float, float]) -> tuple[float, float]:
         small, far = pair
@@ -336,14 +336,19 @@ def own_spreads(evidence: Evidence, strategy: str, rules: AdvisorRules) -> tuple
 
 
 def costs(cells: Sequence[Cell], order: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Seconds: a start, and of each image a constant and so many passes; relative errors count."""
+    """Seconds: a start, and of each image a constant and so many passes; relative errors count.
+
+    Of a strategy with a network of its own all is put down to passes, which no constant can be told
+    apart from: they are what differs from machine to machine.
+    """
     found = {}
     for name in order:
         rows, seconds = [], []
         for cell in cells:
             n, evidence = cell.evidence.size.images, cell.evidence
-            forward = evidence.scratch_forward if name == "from-scratch" else evidence.forward
-            rows.append([1.0, n, n * forward])
+            own = name in advisor_rules().backbones
+            forward = evidence.scratch_forward if own else evidence.forward
+            rows.append([1.0, 0.0 if own else n, n * forward])
             seconds.append(cell.seconds[name])
         x, y = np.array(rows), np.array(seconds)
         solved, _ = optimize.nnls(x / y[:, None], np.ones(len(y)))
