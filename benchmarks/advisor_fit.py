@@ -26,7 +26,7 @@ from tltool.advisor import (
 )
 from tltool.evidence import source_of
 from tltool.learning_curve import widened
-from tltool.metrics import Interval, logit_of_share
+from tltool.metrics import Interval, logit_of_share, simplest_of_the_best
 
 __all__ = ["fit"]
 
@@ -292,9 +292,10 @@ def told_and_reached(
 def with_thresholds(rules: AdvisorRules, cells: Sequence[Cell]) -> AdvisorRules:
     """The margin of the advice, and the table's thresholds with which that loses least.
 
-    Each base is judged by gains of the others. The margin is the one that loses least, of equals
-    the largest, which names the simplest strategies; of equal thresholds those nearest to the
-    rules' are taken.
+    Each base is judged by gains of the others. The margin is the largest, which names the simplest
+    strategies, that loses no more than one standard error above the one that loses least (Breiman
+    et al., 1984): margins differ by little, and what loses least by chance may be none at all. Of
+    equal thresholds those nearest to the rules' are taken.
     """
     advised: dict[float, list[float]] = defaultdict(list)
     for base in sorted(bases(cells)):
@@ -310,7 +311,8 @@ def with_thresholds(rules: AdvisorRules, cells: Sequence[Cell]) -> AdvisorRules:
                 for cell in cells
                 if cell.base == base
             ]
-    margin = min(MARGINS, key=lambda m: (round(np.mean(advised[m]), 6), -m))
+    largest_first = {m: np.array(advised[m]) for m in sorted(MARGINS, reverse=True)}
+    margin = simplest_of_the_best(largest_first)
 
     def lost(pair: tuple[float, float]) -> tuple[float, float]:
         small, far = pair

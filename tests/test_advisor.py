@@ -112,6 +112,14 @@ def test_expected_accuracies_are_linear_in_logits():
     assert wider.low == pytest.approx(low)
 
 
+def test_what_images_cannot_tell_speaks_for_no_costlier_strategy():
+    """Where the probe is right about all 30 images, better than that cannot be known."""
+    sure = TapEvidence("avgpool", Interval(1.0, 0.88, 1.0), 1.0, 0.5, 3.0)
+    told = rules(from_scratch=0.8)
+    assert advise_on(evidence(3, taps=(sure,)), rules=told).strategy == "off-the-shelf"
+    assert advise_on(evidence(3, taps=(tap(0.8),)), rules=told).strategy == "from-scratch"
+
+
 def test_gains_follow_from_size_distance_and_the_probe():
     """Of 200 images of each class at a distance of 0.04 whose probe is right for 80 %."""
     gain = {"images_of_each_class": 0.3, "distance": 2.0, "probe": -0.1, "constant": 0.05}

@@ -194,7 +194,7 @@ class TestTeacher:
             plan,
             0,
             augment,
-            said_of(taught),
+            taught,
         )
         (batch,) = shown.epoch(0)
         np.testing.assert_allclose(batch[1][:, :K], batch[1][:, K:], atol=1e-6)

@@ -60,7 +60,7 @@ def advise_on(
     forecasts = [
         Forecast(name, accuracies[name], _seconds(name, evidence, views, rules)) for name in allowed
     ]
-    chosen = _chosen(forecasts, rules)
+    chosen = _chosen(forecasts, evidence.size.effective, rules)
     forecasts.sort(key=lambda one: -one.accuracy.value)
     own = accuracies[rules.order[0]]
     settings: dict[str, Any] = {"strategy": chosen.strategy, "backbone": evidence.backbone}
@@ -159,8 +159,13 @@ def expected_accuracies(evidence: Evidence, rules: AdvisorRules) -> dict[str, In
 
 def _told(middle: float, low: float, high: float, n: int) -> Interval:
     """Of logits, that n images tell: they cannot tell what comes nearer to 1 than half of one."""
-    most = 1 - 0.5 / (n + 1)
-    return Interval(_expit(middle), _expit(low), 1.0 if _expit(high) > most else _expit(high))
+    high = _expit(high)
+    return Interval(_expit(middle), _expit(low), 1.0 if high > _most(n) else high)
+
+
+def _most(n: int) -> float:
+    """The share nearest to 1 that n images tell."""
+    return 1 - 0.5 / (n + 1)
 
 
 def told_by(evidence: Evidence, strategy: str, rules: AdvisorRules) -> TapEvidence:
@@ -178,9 +183,9 @@ def probe_spreads(found: Interval, n: int) -> tuple[float, float]:
     return max(low, 0.0) / 1.96, max(high, 0.0) / 1.96
 
 
-def _chosen(forecasts: Sequence[Forecast], rules: AdvisorRules) -> Forecast:
-    """The simplest of those that are within the margin of the best."""
-    best = max(one.accuracy.value for one in forecasts)
+def _chosen(forecasts: Sequence[Forecast], n: int, rules: AdvisorRules) -> Forecast:
+    """The simplest of those within the margin of the best, or of the most that n images tell."""
+    best = min(max(one.accuracy.value for one in forecasts), _most(n))
     return next(one for one in forecasts if one.accuracy.value >= best - rules.margin)
 
 
