@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -26,8 +27,9 @@ from tltool.ensembles import members as members_module
 from tltool.ensembles.growing import GrownSettings
 from tltool.ensembles.processes import Task, places_for, run_tasks
 from tltool.ensembles.soups import normalised_anew
+from tltool.ensembles.students import begun_by
 from tltool.linear.linear_head import softmax
-from tltool.settings import settings_of
+from tltool.settings import AdaptSettings, settings_of
 from tltool.trained_networks import save_network, trained_arrays
 
 QUICK = {"epochs": 2, "learning_rate": "0.0003", "train_views": "1"}
@@ -362,7 +364,23 @@ class TestGrown:
         begun = Backbone("cifar-resnet20", str(tmp_path / "best.safetensors"))
         facts = tltool.Run(found.student.run).facts
         assert facts["settings"]["weights"] == begun.weights.hash
-        assert [path.name for path in found.result.run.glob("*.safetensors")] == []
+        card = (found.student.run / "model_card.md").read_text()
+        words = shlex.split("tltool adapt" + card.split("tltool adapt", 1)[1].split("\n", 1)[0])
+        kept = Path(words[words.index("--weights") + 1])  # the command can be given again
+        assert kept.read_bytes() == (tmp_path / "best.safetensors").read_bytes()
+
+    def test_a_student_goes_on_from_no_other_network(self, grown, tmp_path):
+        """Above the layers that its features came from, a member's network is not its own."""
+        student = AdaptSettings(backbone="cifar-resnet20", strategy="fine-tune")
+        run = tmp_path / "run"
+        shutil.copytree(grown[1][0].folder, run)
+        members = [{"run": str(run), "log_loss": 0.1}, {"run": str(run), "log_loss": None}]
+        assert begun_by(members, student).folder == run
+        facts = json.loads((run / "run.json").read_text())
+        for name, value in (("tap", ["stage1:avg"]), ("input_size", [64, 64]), ("weights", "0")):
+            changed = facts | {"settings": facts["settings"] | {name: value}}
+            (run / "run.json").write_text(json.dumps(changed))
+            assert begun_by(members, student) is None
 
     def test_a_student_goes_on_by_itself(self, pair, grown, tmp_path):
         """Where the ensemble was finished and the student was not."""

@@ -172,7 +172,8 @@ def clear_parts(out: Path, keep: Sequence[str] = ()) -> None:
         out: the run folder.
         keep: folders of runs that are wanted still.
     """
-    for part in (out / "student", *sorted((out / "members").glob("*"))):
+    of_student = (out / "student", out / "student.safetensors")
+    for part in (*of_student, *sorted((out / "members").glob("*"))):
         wanted = str(part.resolve())
         if any(folder == wanted or folder.startswith(f"{wanted}/") for folder in keep):
             continue

@@ -21,7 +21,14 @@ from tltool.strategies import FineTune
 from tltool.trained_networks import save_network
 from tltool.workflow import adapt
 
-__all__ = ["lacks_student", "of_member", "student_settings", "train_student", "with_student"]
+__all__ = [
+    "begun_by",
+    "lacks_student",
+    "of_member",
+    "student_settings",
+    "train_student",
+    "with_student",
+]
 
 # Of a member, what its images and their splits follow from.
 _OF_IMAGES = (
@@ -103,7 +110,7 @@ def train_student(ensemble: Path) -> tuple[RunResult, Comparison]:
 
     It learns from the labels and from what the ensemble says, and goes into `student/` in its run
     folder. Where members were trained from the network and weights that it would begin with, it
-    begins with that of the best of them instead.
+    begins with that of the best of them instead, which is kept as `student.safetensors`.
 
     Returns:
         The student, and how it, the ensemble and its members compare.
@@ -115,12 +122,11 @@ def train_student(ensemble: Path) -> tuple[RunResult, Comparison]:
     begun = facts["begun"].get("grow") or facts["begun"].get("combine")
     given = dict(facts["settings"][_STUDENT]) | {"teacher": str(ensemble.resolve())}
     data, start = str(facts["settings"]["data"]), ensemble / f"{_STUDENT}.safetensors"
-    if (before := _before(facts["members"], AdaptSettings(**given))) is not None:
+    if (before := begun_by(facts["members"], AdaptSettings(**given))) is not None:
         _log.info("The student begins with the network of %s.", named(before))
         save_network(before, start)
         given["weights"] = str(start.resolve())
     student = adapt(data, out=ensemble / _STUDENT, store=begun["store"], **given)
-    start.unlink(missing_ok=True)
     comparison = _compared(ensemble)
     own = asdict(comparison_table(comparison, "Against its members and its student"))
     others = [table for table in facts["tables"] if table["anchor"] != own["anchor"]]
@@ -148,26 +154,35 @@ def with_student(found: EnsembleResult) -> EnsembleResult:
     return replace(found, student=student, comparison=comparison)
 
 
-def _before(members: Sequence[Mapping[str, Any]], student: AdaptSettings) -> Run | None:
-    """The best of the members, by held-out log loss, that a student can go on from."""
+def begun_by(members: Sequence[Mapping[str, Any]], student: AdaptSettings) -> Run | None:
+    """The best of the members, by held-out log loss, that a student can go on from.
+
+    Their networks were trained from the weights that it would begin with, as high up as it uses
+    them. None where there is none.
+
+    Args:
+        members: with their `run` and `log_loss`, as the facts of an ensemble have them.
+        student: its settings.
+    """
     backbone = student.make_backbone([])
-    for member in sorted(members, key=_log_loss):
+    wanted = (
+        backbone.preset.name,
+        backbone.weights.hash,
+        [str(part) for part in backbone.parts],
+        list(backbone.input_size),
+    )
+
+    def log_loss(member: Mapping[str, Any]) -> float:
+        return math.inf if member["log_loss"] is None else float(member["log_loss"])
+
+    for member in sorted(members, key=log_loss):
         run = Run(member["run"])
         if run.facts["strategy"] not in _GONE_ON_FROM or not run.trained_network:
             continue
         own = run.facts["settings"]
-        if (own["backbone"], own["weights"], tuple(own["input_size"])) == (
-            backbone.preset.name,
-            backbone.weights.hash,
-            backbone.input_size,
-        ):
+        if tuple(own[name] for name in ("backbone", "weights", "tap", "input_size")) == wanted:
             return run
     return None
-
-
-def _log_loss(member: Mapping[str, Any]) -> float:
-    found = member["log_loss"]
-    return math.inf if found is None or math.isnan(found) else float(found)
 
 
 def _compared(ensemble: Path) -> Comparison:
