@@ -401,7 +401,11 @@ def _with_reasons(advice: Advice, own: Interval, rules: AdvisorRules) -> Advice:
         best = others[0]
         second += f", and {best.strategy}, the next, {_percent(best.accuracy)}"
     if others and others[0].accuracy.value > chosen.value:
-        second += f", which is too little more for what {others[0].strategy} takes"
+        gained = others[0].accuracy.value - chosen.value
+        why = f"too little more for what {others[0].strategy} takes"
+        if gained > rules.margin:
+            why = "more than so few images can tell"
+        second += f", which is {why}"
     if advice.evidence.curve is None:
         third = "What more images would bring cannot be told from so few."
     else:
