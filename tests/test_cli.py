@@ -281,6 +281,7 @@ def test_demo(tmp_path):
     advice = next(line for line in done.stdout.splitlines() if "tltool predict" in line)
     again = tltool("predict", *advice.split("tltool predict")[1].split(), cwd=tmp_path)
     assert again.returncode == 0, again.stderr
+    assert tltool("demo", "--quiet", cwd=tmp_path).returncode == 0  # a second time as well
 
 
 def test_backbones_are_listed_without_tensorflow():

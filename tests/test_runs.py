@@ -404,23 +404,6 @@ def test_demo_writes_to_no_foreign_folder(finished_run, tmp_path):
     assert not (tmp_path / "digits").exists()
 
 
-def test_demo_replaces_an_earlier_demonstration(tmp_path, monkeypatch):
-    """As far as the adaptation, which is tested where it is the user's own."""
-    from tltool import demo
-
-    begun = []
-    monkeypatch.setattr(demo, "adapt", lambda data, **given: begun.append((data, given)))
-    demo.run_demo(tmp_path / "demo")
-    digits = tmp_path / "demo" / "digits"
-    facts = {"settings": {"data": str(digits.resolve())}}
-    (tmp_path / "demo" / "run").mkdir()
-    (tmp_path / "demo" / "run" / "run.json").write_text(json.dumps(facts))
-    demo.run_demo(tmp_path / "demo")
-    assert begun[0] == begun[1]
-    assert begun[1][0] == digits
-    assert begun[1][1]["force"]
-
-
 def test_a_run_that_is_replaced_leaves_no_table_behind(tmp_path):
     data = class_folders(tmp_path / "photos", n=8, size=(32, 32))
     features_run(data, tmp_path / "run", store=tmp_path / "s")
