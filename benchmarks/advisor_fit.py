@@ -224,12 +224,13 @@ def fitted_rules(rules: AdvisorRules, cells: Sequence[Cell]) -> AdvisorRules:
     off: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for base in found:
         others = [c for c in cells if c.base != base] if len(found) > 1 else cells
-        gains = fitted_gains(rules, others)
-        for cell in (c for c in cells if c.base == base):
-            for strategy, (told, shares) in told_and_reached(rules, [cell]).items():
-                gain = predicted(rules, [cell]) @ list(gains[strategy].values())
-                left = logit_of_share(float(shares[0]), cell.tested_on) - told - gain
-                off[strategy].append((float(left[0]), *own_spreads(cell.evidence, strategy, rules)))
+        gains, inside = fitted_gains(rules, others), [c for c in cells if c.base == base]
+        x = predicted(rules, inside)
+        for strategy, (told, shares) in told_and_reached(rules, inside).items():
+            expected = told + x @ list(gains[strategy].values())
+            for cell, share, middle in zip(inside, shares, expected, strict=True):
+                left = logit_of_share(share, cell.tested_on) - middle
+                off[strategy].append((left, *own_spreads(cell.evidence, strategy, rules)))
     spreads = {}
     for strategy in rules.order:
         left, low, high = np.array(off[strategy]).T
@@ -294,8 +295,8 @@ def with_thresholds(rules: AdvisorRules, cells: Sequence[Cell]) -> AdvisorRules:
 
     Each base is judged by gains of the others. The margin is the largest, which names the simplest
     strategies, that loses no more than one standard error above the one that loses least (Breiman
-    et al., 1984): margins differ by little, and what loses least by chance may be none at all. Of
-    equal thresholds those nearest to the rules' are taken.
+    et al., 1984): margins differ by little, so that chance says which loses least. Of equal
+    thresholds those nearest to the rules' are taken.
     """
     advised: dict[float, list[float]] = defaultdict(list)
     for base in sorted(bases(cells)):
@@ -312,7 +313,7 @@ def with_thresholds(rules: AdvisorRules, cells: Sequence[Cell]) -> AdvisorRules:
                 if cell.base == base
             ]
     largest_first = {m: np.array(advised[m]) for m in sorted(MARGINS, reverse=True)}
-    margin = simplest_of_the_best(largest_first)
+    margin = simplest_of_the_best(largest_first) if advised else rules.margin
 
     def lost(pair: tuple[float, float]) -> tuple[float, float]:
         small, far = pair
