@@ -125,7 +125,7 @@ def predictors(evidence: Evidence, rules: AdvisorRules) -> dict[str, float]:
     """What a strategy's gain over the linear probe may depend on.
 
     The probe is among it: where it is right about nearly everything, by chance or not, there is
-    less to gain.
+    less to gain by going on from it.
     """
     probe = logit_of_share(evidence.probe.accuracy.value, evidence.size.effective)
     return {
