@@ -463,6 +463,19 @@ class TestAdapt:
         with pytest.raises(TltoolError, match="holds a finished run"):
             tltool.adapt(data, strategy="auto", out=result.run, store="/proc/no/such/store")
 
+    def test_a_place_that_cannot_be_written_to_is_told_before_anything_is_measured(
+        self, data, tmp_path, monkeypatch
+    ):
+        (tmp_path / "notes.txt").write_text("a file where a folder would have to be")
+        given = {"store": "/proc/no/such/store", **EMBEDDED}
+        out = tmp_path / "notes.txt" / "run"
+        with pytest.raises(TltoolError, match=r"^Could not write to .*name another place"):
+            tltool.adapt(data, out=out, **given)
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "runs").write_text("another")
+        with pytest.raises(TltoolError, match=r"^Could not write to runs: Not a directory"):
+            tltool.adapt(data, **given)
+
     def test_in_memory(self, data, store, advice):
         """A classifier with the strategy left open follows the advice on what it is fitted to."""
         paths = sorted(data.rglob("*.png"))

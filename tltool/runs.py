@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shlex
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,9 +28,10 @@ from tltool.predictor import Predictor, head_of
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["FORMAT", "Run", "RunWriter", "Said", "free_folder"]
+__all__ = ["FORMAT", "RUNS", "Run", "RunWriter", "Said", "free_folder", "refuse_unwritable"]
 
 FORMAT = 1
+RUNS = Path("runs")  # where runs go that no folder is named for
 
 _MODEL = "model.keras"
 _LABELS = "labels.json"
@@ -62,7 +64,7 @@ class RunWriter:
     def __init__(self, folder: Path, settings: dict[str, Any], *, force: bool = False) -> None:
         self.folder = folder
         self._facts: dict[str, Any] = {"format": FORMAT, "state": "running", "settings": settings}
-        self.refuse_existing(folder, settings, force=force)
+        self.check_folder(folder, settings, force=force)
         self._new = not folder.is_dir() or not any(folder.iterdir())
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -70,15 +72,11 @@ class RunWriter:
             for name in _NOT_OF_EVERY_RUN if force else ():
                 (folder / name).unlink(missing_ok=True)
         except OSError as error:
-            raise storage_error(
-                "write to", folder, error, "name another place with --out, or make room"
-            ) from error
+            raise _not_written(folder, error) from error
 
     @staticmethod
-    def refuse_existing(
-        folder: Path, settings: dict[str, Any] | None, *, force: bool = False
-    ) -> None:
-        """Never write over what somebody may want to keep.
+    def check_folder(folder: Path, settings: dict[str, Any] | None, *, force: bool = False) -> None:
+        """Never write over what somebody may want to keep; and say first what cannot be written.
 
         Args:
             folder: of the run.
@@ -86,11 +84,12 @@ class RunWriter:
             force: see the class.
 
         Raises:
-            TltoolError: the folder is a file, holds something else, or a run that is finished or
-                has other settings and is not to be replaced.
+            TltoolError: the folder is a file, cannot be written to, holds something else, or a
+                run that is finished or has other settings and is not to be replaced.
         """
         if folder.is_file():
             raise TltoolError(f"--out {folder} is a file; name a new folder.")
+        refuse_unwritable(folder)
         if not folder.is_dir() or not any(folder.iterdir()):
             return
         if not (folder / _RUN).is_file():
@@ -511,6 +510,25 @@ class Run:
         return {row["sha256"]: row["split"] for row in self.images() if "sha256" in row}
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Say before any work that nothing can be written to a folder, which need not exist yet.
+
+    Raises:
+        TltoolError: nothing can.
+    """
+    try:
+        above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise _not_written(folder, error) from error
+
+
+def _not_written(folder: Path, error: OSError) -> TltoolError:
+    remedy = "name another place with --out, or make room"
+    return storage_error("write to", folder, error, remedy)
+
+
 def free_folder(data: str | Path, what: str, facts: Mapping[str, Any] | None = None) -> Path:
     """`runs/DATA-WHAT`, numbered where that holds something else.
 
@@ -524,7 +542,7 @@ def free_folder(data: str | Path, what: str, facts: Mapping[str, Any] | None = N
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in stem) or "data"
     number = 1
     while True:
-        folder = Path("runs") / f"{safe}-{what}{f'-{number}' if number > 1 else ''}"
+        folder = RUNS / f"{safe}-{what}{f'-{number}' if number > 1 else ''}"
         if not folder.exists() or (facts and RunWriter.can_continue(folder, dict(facts))):
             return folder
         number += 1

@@ -34,7 +34,7 @@ from tltool.linear.linear_head import softmax
 from tltool.report import PACKAGES, findings_in_words
 from tltool.reporting import finish_report
 from tltool.results import RunResult
-from tltool.runs import Run, RunWriter, free_folder
+from tltool.runs import RUNS, Run, RunWriter, free_folder, refuse_unwritable
 from tltool.settings import AUTO, AdaptSettings
 from tltool.strategies import FittedClassifier
 from tltool.teachers import teacher_of
@@ -178,8 +178,10 @@ def _adapted(
 ) -> RunResult:
     """A run; with the advice that its settings follow from, where there was some before."""
     clock = Clock()
-    if place.out is not None:
-        RunWriter.refuse_existing(place.out, None, force=place.force)
+    if place.out is None:
+        refuse_unwritable(RUNS)
+    else:
+        RunWriter.check_folder(place.out, None, force=place.force)
     with clock.phase("check"):
         listing = chosen.listing(place.data)
     warnings: list[str] = []
@@ -203,7 +205,7 @@ def _adapted(
         source = chosen.make_source(kept, backbone)
         facts = _settings_facts(place.named, chosen, source)
         folder = place.out or free_folder(place.data, backbone.preset.name, facts)
-        RunWriter.refuse_existing(folder, facts, force=place.force)
+        RunWriter.check_folder(folder, facts, force=place.force)
         if chosen.teacher is not None and folder.resolve() == Path(chosen.teacher).resolve():
             raise TltoolError(f"--out {folder} is the teacher; name a new folder.")
         teacher = (

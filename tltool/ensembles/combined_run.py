@@ -82,7 +82,7 @@ def combine_runs(
     if str(out.resolve()) in members.folders:
         raise TltoolError(f"--out {out} is one of the members; name a new folder.")
     if writer is None:
-        RunWriter.refuse_existing(out, facts, force=force)
+        RunWriter.check_folder(out, facts, force=force)
     with clock.phase("check"), FeatureStore(settings.store) as cache:
         dataset, check, splits = members.dataset(cache)
     if not dataset.of("test"):

@@ -215,7 +215,7 @@ def grow(
     plan[0].settings.listing(data)
     facts = _facts(data, grown)
     out = out or free_folder(data, "ensemble", facts)
-    RunWriter.refuse_existing(out, facts, force=force)
+    RunWriter.check_folder(out, facts, force=force)
     for member in plan:  # what is wrong with one is told before any is trained
         size = member.settings.make_backbone([]).input_size
         if grown.views is not None and views_for(grown.views, size).random:
