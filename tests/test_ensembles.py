@@ -7,7 +7,7 @@ import shlex
 import shutil
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import keras
@@ -26,7 +26,7 @@ from tltool.data import canvas
 from tltool.ensembles import members as members_module
 from tltool.ensembles.growing import GrownSettings
 from tltool.ensembles.processes import Task, places_for, run_tasks
-from tltool.ensembles.soups import normalised_anew
+from tltool.ensembles.soups import _Kitchen, normalised_anew
 from tltool.ensembles.students import begun_by
 from tltool.linear.linear_head import softmax
 from tltool.settings import AdaptSettings, settings_of
@@ -534,10 +534,26 @@ class TestGrown:
 
 
 class TestSoups:
-    @pytest.mark.parametrize("kind", ["uniform", "greedy"])
-    def test_weights_are_averaged(self, pair, grown, kind, tmp_path, monkeypatch):
-        _, _, root = pair
+    @pytest.fixture
+    def judged(self, monkeypatch):
+        """Has each average that is tried judged a little better than the last, or worse."""
         monkeypatch.setattr("tltool.ensembles.members.too_few", lambda *_: False)
+        losses_of, times = _Kitchen._judged, count(1)
+
+        def by(step):
+            def shifted(kitchen, arrays):
+                losses, scores = losses_of(kitchen, arrays)
+                return losses + step * next(times), scores
+
+            monkeypatch.setattr(_Kitchen, "_judged", shifted)
+            return times
+
+        return by
+
+    @pytest.mark.parametrize("kind", ["uniform", "greedy"])
+    def test_weights_are_averaged(self, pair, grown, kind, tmp_path, judged):
+        _, _, root = pair
+        judged(-1.0)
         runs = [run.folder for run in grown[1]]
         found = tltool.ensemble(
             runs, out=tmp_path / "out", soup=kind, combine="mean", store=root / "store"
@@ -546,10 +562,9 @@ class TestSoups:
         soup = tltool.Run(found.members[-1].run)
         choices = soup.facts["choices"]
         assert set(choices["tried"]) == {str(run) for run in runs}
-        if kind == "uniform":
-            assert len(choices["ingredients"]) == 2
-        assert choices["log_loss"] <= min(choices["tried"].values()) or kind == "uniform"
-        used = [trained_arrays(tltool.Run(run)) for run in choices["ingredients"]]
+        assert set(choices["ingredients"]) == set(choices["tried"])
+        assert choices["log_loss"] < min(choices["tried"].values())
+        used = [trained_arrays(run) for run in grown[1]]
         for mean, *each in zip(trained_arrays(soup), *used, strict=True):
             np.testing.assert_allclose(mean, np.mean(each, axis=0), atol=1e-6)
         said, _ = tltool.predict(soup.folder, sorted(pair[0].glob("*/1*.png")))
@@ -559,6 +574,19 @@ class TestSoups:
         runs = [run.folder for run in grown[1]]
         found = tltool.ensemble(runs, out=tmp_path / "out", store=pair[2] / "store")
         assert [m.strategy for m in found.members] == ["fine-tune", "fine-tune"]
+
+    def test_the_best_one_alone_is_no_soup(self, pair, grown, tmp_path, judged, caplog):
+        """It would count twice."""
+        times = judged(1.0)
+        runs = [run.folder for run in grown[1]]
+        out = tmp_path / "out"
+        found = tltool.ensemble(
+            runs, out=out, soup="greedy", combine="mean", store=pair[2] / "store"
+        )
+        assert next(times) == 4, "each of two was judged, and their average"
+        assert [m.strategy for m in found.members] == ["fine-tune", "fine-tune"]
+        assert "better alone than averaged" in caplog.text
+        assert not (out / "members").exists()
 
     def test_batch_normalisation_is_shown_images_anew(self):
         """Where what it remembers differs, the average remembers what it sees."""

@@ -99,13 +99,9 @@ def combine_runs(
     warnings: list[str] = []
     if settings.soup != "none":
         with clock.phase("average"), FeatureStore(settings.store) as store:
-            before, asked = members, settings.combine != "auto"
-            members = members.with_soups(out, dataset, check, splits, store)
-        if asked and members is before:
-            warnings.append(
-                f"--soup {settings.soup}: there are no two fine-tunings of one network with enough "
-                "images that both held out, so nothing was averaged."
-            )
+            members, notes = members.with_soups(out, dataset, check, splits, store)
+        if settings.combine != "auto":
+            warnings += notes
     tested = [entrant(run) for run in members.runs]
     with clock.phase("fit"):
         weighed = members.weighed(dataset)

@@ -199,13 +199,18 @@ class Members:
         check: CheckReport,
         splits: SplitReport,
         store: FeatureStore,
-    ) -> Members:
-        """The same and, of each network that several members have tuned, one of their averages."""
+    ) -> tuple[Members, list[str]]:
+        """The same and, of each network that several members have tuned, one of their averages.
+
+        Returns:
+            The members, and what is to be said of averages.
+        """
         groups: dict[str, list[Run]] = {}
         for run in self.runs:
             if kind := can_be_averaged(run):
                 groups.setdefault(kind, []).append(run)
         soups: list[Run] = []
+        notes: list[str] = []
         for runs in groups.values():
             held = len(held_out_of_all(runs, dataset))
             if len(runs) > 1 and not too_few(held, len(self.runs) + 1):
@@ -213,8 +218,20 @@ class Members:
                 engine, seed = self.settings.engine, self.settings.seed
                 kind = str(self.settings.soup)
                 data = dataset, check, splits
-                soups.append(make_soup(runs, kind, *data, folder, store, engine, seed))
-        return Members([*self.runs, *soups], self.settings) if soups else self
+                soup = make_soup(runs, kind, *data, folder, store, engine, seed)
+                if soup is not None:
+                    soups.append(soup)
+                else:
+                    notes.append(
+                        f"The best fine-tuning of {runs[0].facts['backbone']} is better alone than "
+                        "averaged with any other, so there is no soup of it."
+                    )
+        if not soups and not notes:
+            notes.append(
+                f"--soup {self.settings.soup}: there are no two fine-tunings of one network with "
+                "enough images that both held out, so nothing was averaged."
+            )
+        return (Members([*self.runs, *soups], self.settings) if soups else self), notes
 
     def weighed(self, dataset: Dataset) -> Weighed:
         """How much each member counts, by images that none of them was fitted on."""

@@ -62,12 +62,13 @@ def make_soup(
     store: FeatureStore,
     engine: str,
     seed: int,
-) -> Run:
+) -> Run | None:
     """A run whose network has the mean weights of several, and a linear head fitted on that.
 
     "uniform" averages all of them. "greedy" begins with the best and takes each of the others, from
-    the best on, unless the log loss of the validation images rises. Where batch normalisation
-    remembers other things in each, it is shown training images anew.
+    the best on, unless the log loss of the validation images rises; where it takes none, there is
+    no soup: it would be that one a second time. Where batch normalisation remembers other things in
+    each, it is shown training images anew.
 
     Args:
         runs: which `can_be_averaged` with each other, and held out images in common.
@@ -96,7 +97,6 @@ def make_soup(
     if (finished := _finished(out, facts)) is not None:
         return finished
     clock = Clock()
-    writer = RunWriter(out, facts, force=out.exists())
     backbone = backbone_of(runs[0])
     shown = views(str(runs[0].facts.get("views", "1")))
     source = FeatureSource(backbone, store, engine, str(given["precision"]), shown)
@@ -104,6 +104,9 @@ def make_soup(
         kitchen = _Kitchen(source, dataset, held_out_of_all(runs, dataset), seed)
         arrays = [trained_arrays(run) for run in runs]
         fitted = kitchen.cook(arrays, [named(run) for run in runs], kind)
+    if fitted is None:
+        return None
+    writer = RunWriter(out, facts, force=out.exists())
     settled = Settled("soup", seed, runs[0].columns, source)
     finish_run(writer, settled, dataset, check, splits, fitted, [], list(fitted.notes), clock)
     return Run(out)
@@ -152,8 +155,8 @@ class _Kitchen:
         self._labels = dataset.labels
         self._targets = dataset.targets(self._judging)
 
-    def cook(self, arrays: Sequence[Arrays], names: Sequence[str], kind: str) -> SoupFit:
-        """The soup of some networks."""
+    def cook(self, arrays: Sequence[Arrays], names: Sequence[str], kind: str) -> SoupFit | None:
+        """The soup of some networks; None where it has one ingredient."""
         tried: dict[str, float] = {}
         for name, one in zip(names, arrays, strict=True):
             tried[name] = float(self._judged(one)[0].mean())
@@ -165,6 +168,8 @@ class _Kitchen:
                 loss = float(self._judged(self._mean([arrays[j] for j in (*used, i)]))[0].mean())
                 if loss <= best:
                     used, best = [*used, i], loss
+        if len(used) == 1:
+            return None
         mean = self._mean([arrays[i] for i in used])
         losses, scores = self._judged(mean)
         head, source = OffTheShelf(_CLASSIFIER), self._source_of(mean)
