@@ -1,13 +1,13 @@
 """What ensembles gain, what they cost, and how far their probabilities can be believed.
 
-    TLTOOL_WEIGHTS=FOLDER python benchmarks/ensembles.py caltech 101_ObjectCategories --out FILE
+    TLTOOL_WEIGHTS=FOLDER python benchmarks/ensembles.py caltech 101_ObjectCategories --work FOLDER
     TLTOOL_WEIGHTS=FOLDER python benchmarks/ensembles.py cifar cifar10_jpeg --work FOLDER
     python benchmarks/ensembles.py parallel PHOTOS --work FOLDER
     python benchmarks/ensembles.py inference RUN RUN ... --images PHOTOS
 
-`caltech`: 30 images a class as in `decaf.py`, one backbone: the recommended recipe, the
-feature-space ensemble, fine-tunings with several seeds, and all but the first combined, weighed by
-images that none was fitted on. It goes on where it stopped.
+`caltech`: 30 images a class as in `decaf.py`, three of them to validate on, one backbone: the
+recommended recipe; and `tltool ensemble` of the feature-space ensemble and fine-tunings. It goes on
+where it stopped.
 
 `cifar`: 10,000 training images, half of the official test images to validate and calibrate on,
 the other half to test: several fine-tunings (`--backbones`, `--members`), or the finished runs of
@@ -26,26 +26,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from decaf import draw
-from strategies import mean_class_accuracy
 
 import tltool
 from tltool._cores import cores
-from tltool.combining import METHODS, choose_combination
-from tltool.comparing import Entrant, comparison_of
 from tltool.data import check_listing, read_listing
-from tltool.evaluation import evaluate_predictions
 from tltool.features import FeatureStore
-from tltool.linear.calibration import choose_calibration
-from tltool.linear.linear_head import softmax
 from tltool.predictor import on_images
-from tltool.runs import Said
-from tltool.settings import AdaptSettings
-from tltool.strategies.folds import stratified_folds
 
 
 def main() -> None:
@@ -53,9 +45,9 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     caltech_ = commands.add_parser("caltech")
     caltech_.add_argument("data", type=Path)
-    caltech_.add_argument("--out", type=Path, required=True, help="JSON lines; it goes on there")
+    caltech_.add_argument("--work", type=Path, required=True)
     caltech_.add_argument("--backbone", default="mobilenet-0.25")
-    caltech_.add_argument("--seeds", type=int, default=3)
+    caltech_.add_argument("--seeds", type=int, default=1)
     caltech_.add_argument("--tuned", type=int, default=2, help="fine-tunings a seed")
     cifar_ = commands.add_parser("cifar")
     cifar_.add_argument("data", type=Path)
@@ -84,104 +76,57 @@ def main() -> None:
 
 def caltech(options) -> None:
     """One backbone, everything that it can be asked."""
-    known = {}
-    if options.out.exists():
-        lines = map(json.loads, options.out.read_text().splitlines())
-        known = {(line["seed"], line["row"]): line for line in lines}
-    given = {"backbone": options.backbone}
-    rows = {
-        "recommended": AdaptSettings(**given, recipe="recommended"),
-        "feature-ensemble": AdaptSettings(**given, strategy="feature-ensemble"),
-    }
-    for i in range(options.tuned):
-        rows[f"fine-tune {i + 1}"] = AdaptSettings(**given, strategy="fine-tune", seed=i)
+    for seed in range(options.seeds):
+        folder = options.work / f"caltech-{seed}"
+        data, recommended, both = folder / "data", folder / "recommended", folder / "ensemble"
+        if not data.exists():
+            draw_into(data, options.data, seed)
+        if not finished(recommended):
+            tltool.adapt(
+                data, backbone=options.backbone, recipe="recommended", seed=seed, out=recommended
+            )
+        if not finished(both):
+            tltool.ensemble(
+                data,
+                backbones=options.backbone,
+                strategies=["feature-ensemble", "fine-tune"],
+                members=1 + options.tuned,
+                seed=seed,
+                out=both,
+            )
+        facts = tltool.Run(both).facts
+        for member in facts["members"]:
+            print(member, flush=True)
+        print(facts["choices"], facts["calibration"], sep="\n", flush=True)
+        members = sorted(path.parent for path in both.glob("members/*/model.keras"))
+        tell(tltool.compare([both, recommended, *members]))
+
+
+def finished(run: Path) -> bool:
+    """Whether it need not be run again."""
+    try:
+        tltool.Run(run)
+    except tltool.TltoolError:
+        return False
+    return True
+
+
+def draw_into(folder: Path, given: Path, seed: int) -> None:
+    """30 images of each class as `decaf.py` draws them, three of them to validate on, and its
+    test images."""
     with FeatureStore(None) as store:
-        dataset, _ = check_listing(read_listing(options.data), cache=store)
-        for seed in range(options.seeds):
-            if (seed, "all") in known:
-                print(*told(known[seed, "recommended"], known[seed, "all"]), sep="\n", flush=True)
-                continue
-            drawn = draw(dataset, seed, 30, 50)
-            tests = drawn.of("test")
-            targets = drawn.targets(tests)
-            held, said = {}, {}
-            for row, settings in rows.items():
-                source = settings.make_source(store)
-                started = time.perf_counter()
-                fit = settings.make_strategy().fit(source, drawn, seed=settings.seed)
-                seconds = time.perf_counter() - started
-                scores = fit.held_out.scores
-                held[row] = {
-                    e.hash: p for e, p in zip(fit.held_out.examples, softmax(scores), strict=True)
-                }
-                said[row] = fit.predict_proba(source, tests)
-                keep(options.out, seed, row, said[row], targets, seconds)
-            members = [row for row in rows if row != "recommended"]
-            common = [
-                e for e in drawn.of("train", "val") if all(e.hash in held[row] for row in members)
-            ]
-            p = np.stack([[held[row][e.hash] for e in common] for row in members])
-            folds = stratified_folds(common, 5, 0)
-            choice = choose_combination(p, drawn.targets(common), folds, METHODS)
-            calibration = choose_calibration(choice.scores, drawn.targets(common), folds)
-            scores = choice.chosen.scores(np.stack([said[row] for row in members]))
-            whole = softmax(calibration.apply(scores))
-            entry = keep(options.out, seed, "all", whole, targets, 0.0, len(common), choice)
-            names = ("all", "recommended", "feature-ensemble")
-            entrants = [
-                Entrant(
-                    name,
-                    "",
-                    "",
-                    0,
-                    drawn.labels,
-                    Said(tuple(e.name for e in tests), targets, q),
-                )
-                for name, q in zip(
-                    names, (whole, said["recommended"], said["feature-ensemble"]), strict=True
-                )
-            ]
-            for pair in comparison_of(entrants).pairs:
-                print(pair.in_words(), pair.accuracy, flush=True)
-            print(entry, flush=True)
-
-
-def keep(out, seed, row, probabilities, targets, seconds, images=None, choice=None):
-    """A line of what came of it."""
-    found = evaluate_predictions(probabilities, targets, majority=0, seed=0).metrics
-    entry = {
-        "seed": seed,
-        "row": row,
-        "mean_class_accuracy": mean_class_accuracy(probabilities, targets),
-        "accuracy": found["accuracy"].value,
-        "log_loss": found["log_loss"].value,
-        "calibration_error": found["expected_calibration_error"].value,
-        "seconds": seconds,
-    }
-    if choice is not None:
-        entry |= {
-            "weighed_by": images,
-            "combine": choice.chosen.method,
-            "weights": choice.chosen.weights.tolist(),
-            "table": choice.table,
-        }
-    with out.open("a") as file:
-        file.write(json.dumps(entry) + "\n")
-    print(
-        f"seed {seed}, {row}: {100 * entry['mean_class_accuracy']:.2f} % mean class accuracy, log "
-        f"loss {entry['log_loss']:.3f}, calibration error {entry['calibration_error']:.4f}, "
-        f"{seconds:.0f} s",
-        flush=True,
-    )
-    return entry
-
-
-def told(*entries):
-    for entry in entries:
-        yield (
-            f"seed {entry['seed']}, {entry['row']}: {100 * entry['mean_class_accuracy']:.2f} %, "
-            f"log loss {entry['log_loss']:.3f}, error {entry['calibration_error']:.4f}"
-        )
+        dataset, _ = check_listing(read_listing(given), cache=store)
+    drawn = draw(dataset, seed, 30, 50)
+    counts: Counter[str] = Counter()
+    for example in drawn.examples:
+        split = example.split
+        if split == "train":
+            counts[example.label] += 1
+            split = "val" if counts[example.label] <= 3 else "train"
+        target = folder.with_suffix(".new") / split / example.label / example.path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(example.path, target)
+    folder.with_suffix(".new").rename(folder)
 
 
 def cifar(options) -> None:
@@ -208,11 +153,16 @@ def cifar(options) -> None:
     for member in found.members:
         print(member)
     print(found.result.calibration)
-    for one in found.comparison.runs:
+    tell(found.comparison)
+
+
+def tell(comparison) -> None:
+    """Figures of each run, and the best against the others."""
+    for one in comparison.runs:
         metrics = {k: round(v.value, 4) for k, v in one.evaluation.metrics.items()}
         print(one.run, one.strategy, metrics)
-    for pair in found.comparison.pairs:
-        print(pair.in_words(), pair.accuracy)
+    for pair in comparison.pairs:
+        print(pair.in_words(), pair.accuracy, flush=True)
 
 
 def half_of_the_tests(given: Path, folder: Path) -> None:
