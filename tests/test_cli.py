@@ -258,6 +258,29 @@ def test_interrupt_and_again(tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "finished"
 
 
+def test_an_interrupt_that_a_library_drops_comes_with_the_next_step():
+    code = (
+        "import os, signal\n"
+        "from tltool._progress import progress\n"
+        "from tltool.cli.running import explained\n"
+        "@explained\n"
+        "def work():\n"
+        "    with progress('working', 3) as advance:\n"
+        "        advance(1)\n"
+        "        try:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "        except BaseException:\n"
+        "            print('dropped')\n"
+        "        advance(1)\n"
+        "        print('done all the same')\n"
+        "work()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stdout == "dropped\n"
+    assert done.stderr.startswith("Interrupted; what was stored is kept")
+
+
 def test_store_info_and_prune(finished_run):
     store = finished_run[1].run.parent / "store"
     printed = json.loads(tltool("store", "info", "--store", store, "--json").stdout)

@@ -1,4 +1,4 @@
-"""One progress bar for all long work: rate and time left, on standard error."""
+"""One progress bar for all long work: rate and time left, on standard error; its interruption."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TextIO
 
-__all__ = ["Advance", "open_progress", "progress", "show_progress"]
+__all__ = ["Advance", "interrupt_next_step", "open_progress", "progress", "show_progress"]
 
 _shown = True
+_interrupted = False
 
 
 def show_progress(shown: bool) -> None:
     """Turn the bars on or off for this process; they only show where standard error is a screen."""
     global _shown
     _shown = shown
+
+
+def interrupt_next_step(wanted: bool) -> None:
+    """Raise KeyboardInterrupt with the next step of any progress, or no longer do."""
+    global _interrupted
+    _interrupted = wanted
 
 
 @contextmanager
@@ -38,7 +45,9 @@ class Advance(Protocol):
 
 @contextmanager
 def progress(description: str, total: int, *, talks: bool = False) -> Iterator[Advance]:
-    """A bar over `total` steps; the block calls what it is given with each number done.
+    """Steps of long work, `total` of them, with a bar where there is a screen to see it.
+
+    The block calls what it is given with each number of steps done.
 
     Args:
         description: what is going on, a word.
@@ -50,6 +59,19 @@ def progress(description: str, total: int, *, talks: bool = False) -> Iterator[A
         ...     for _ in range(3):
         ...         advance(1)
     """
+    with _bar(description, total, talks=talks) as show:
+
+        def advance(done: int, said: str | None = None) -> None:
+            if _interrupted:
+                raise KeyboardInterrupt
+            show(done, said)
+
+        yield advance
+
+
+@contextmanager
+def _bar(description: str, total: int, *, talks: bool) -> Iterator[Advance]:
+    """What draws it; where there is no screen, or nothing to do, nothing."""
     if not (_shown and total and sys.stderr.isatty()):
         yield lambda done, said=None: None
         return

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import functools
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import typer
@@ -55,8 +58,25 @@ def explained(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _keep_interrupts() -> None:
-    """Ctrl-C again, where it fell into a callback whose exceptions Python drops."""
+    """Ctrl-C again, where the exception that it raises is dropped on its way.
+
+    Python drops those of some callbacks, and says so; a library may drop them without a word, so
+    that the next step of progress raises it anew.
+    """
+    from tltool._progress import interrupt_next_step
+
+    interrupt_next_step(False)
     sys.unraisablehook = _interrupt_again
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+        with contextlib.suppress(ValueError):  # in a thread, which no signal reaches
+            signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    from tltool._progress import interrupt_next_step
+
+    interrupt_next_step(True)
+    signal.default_int_handler(number, frame)
 
 
 def _interrupt_again(dropped: Any) -> None:
