@@ -135,13 +135,13 @@ def cifar(options) -> None:
     if not data.exists():
         half_of_the_tests(options.data, data)
     given: dict = {"distill_into": options.student, "soup": options.soup}
+    if options.epochs:
+        given["settings"] = {"epochs": options.epochs}
     if options.runs:
         found = tltool.ensemble(
             options.runs, out=options.work / "combined", force=True, data=data, **given
         )
     else:
-        if options.epochs:
-            given["settings"] = {"epochs": options.epochs}
         found = tltool.ensemble(
             data,
             backbones=options.backbones,

@@ -61,9 +61,16 @@ def trainer(plan, seed=0):
     return Trainer(head_network(8, K, plan, seed), plan)
 
 
-def said_of(taught):
+class Said:
     """What a teacher says of images, whatever it is shown of them."""
-    return lambda rows, views, inputs: taught[rows]
+
+    of_changed = False
+
+    def __init__(self, taught):
+        self.taught = taught
+
+    def __call__(self, rows, views, inputs, change):
+        return self.taught[rows]
 
 
 class Watcher:
@@ -96,7 +103,7 @@ class TestTeaching:
         inputs = pictures.take(self.ROWS, self.VIEWS)
         teacher = Watcher((32, 32))
         taught = teaching(teacher, examples, shown, (32, 32), plan, of_pixels=True)
-        said = taught(self.ROWS, self.VIEWS, inputs)
+        said = taught(self.ROWS, self.VIEWS, inputs, None)
         np.testing.assert_array_equal(teacher.seen[-1], inputs)
         told = np.log(Watcher((32, 32))(inputs)) / 3.0
         np.testing.assert_allclose(said, softmax(told), rtol=1e-5)
@@ -108,7 +115,7 @@ class TestTeaching:
         inputs = DrawnPictures(examples, shown, (32, 32)).take(self.ROWS, self.VIEWS)
         teacher = Watcher((128, 128))
         taught = teaching(teacher, examples, shown, (32, 32), TrainingPlan(), of_pixels=True)
-        taught(self.ROWS, self.VIEWS, inputs)
+        taught(self.ROWS, self.VIEWS, inputs, None)
         blocks = teacher.seen[-1].reshape(4, 32, 4, 32, 4, 3).mean(axis=(2, 4))
         others = inputs[[1, 2, 3, 0]]
         for large, small, other in zip(blocks, inputs.astype(float), others, strict=True):
@@ -124,7 +131,7 @@ class TestTeaching:
         asked = sum(map(len, teacher.seen))
         assert asked == len(examples) * count
         rows, views = np.array([2, 2, 11]), np.array([0, 3, 1]) % count
-        said = taught(rows, views, np.zeros((3, 7)))
+        said = taught(rows, views, np.zeros((3, 7)), None)
         assert sum(map(len, teacher.seen)) == asked
         pictures = DrawnPictures(examples, shown, (32, 32)).take(rows, views)
         np.testing.assert_allclose(
@@ -135,12 +142,57 @@ class TestTeaching:
         shown, plan = training_views("auto", (32, 32)), TrainingPlan(teacher_sees="images")
         teacher = Watcher((32, 32))
         taught = teaching(teacher, examples, shown, (32, 32), plan, of_pixels=True)
-        said = taught(np.array([4, 4]), np.array([8, 1000]), np.zeros((2, 32, 32, 3)))
+        said = taught(np.array([4, 4]), np.array([8, 1000]), np.zeros((2, 32, 32, 3)), None)
         np.testing.assert_array_equal(said[0], said[1])
         whole = DrawnPictures(examples, views("1"), (32, 32)).take(np.array([4]), np.array([0]))
         np.testing.assert_allclose(
             said[:1], softmax(np.log(Watcher((32, 32))(whole)) / 2.0), rtol=1e-5
         )
+
+    @pytest.mark.parametrize("augment", ["mixup:alpha=1", "cutmix", "erasing"])
+    @pytest.mark.parametrize("size", [32, 96])
+    @pytest.mark.parametrize("kind", ["shifted", "1"])
+    def test_it_is_asked_about_what_the_augmentation_makes_of_that(
+        self, examples, augment, size, kind
+    ):
+        """In its own resolution, where that is another: as the same draws change it there."""
+        shown = training_views(kind, (32, 32))
+        plan = TrainingPlan(augment=(augment,), batch_size=len(examples))
+        targets = np.arange(len(examples)) % K
+        pictures = DrawnPictures(examples, shown, (32, 32))
+        teacher = Watcher((size, size))
+        shown_batches = Batches(
+            pictures,
+            targets,
+            K,
+            np.ones(len(targets)),
+            plan,
+            0,
+            BatchAugmentation(plan.augment),
+            teaching(teacher, examples, shown, (32, 32), plan, of_pixels=True),
+        )
+        (batch,) = shown_batches.epoch(3)
+        inputs, told, _ = batch
+        (seen,) = teacher.seen
+        assert seen.dtype == np.uint8
+        said = softmax(np.log(Watcher((size, size))(seen)) / 2.0)
+        np.testing.assert_allclose(told[:, K:], said, rtol=1e-5)
+        factor = size // 32
+        blocks = seen.reshape(len(seen), 32, factor, 32, factor, 3).mean(axis=(2, 4))
+        if factor == 1:
+            np.testing.assert_allclose(blocks, inputs, atol=0.51)
+        else:  # noise that fills a rectangle is another in another size
+            off = np.median(np.abs(blocks - inputs), axis=(1, 2, 3))
+            others = np.median(np.abs(blocks - np.roll(inputs, 1, axis=0)), axis=(1, 2, 3))
+            assert (off < 0.6 * others).all()
+
+    def test_what_it_says_of_activations_is_mixed_with_them(self, examples):
+        shown = training_views("1", (32, 32))
+        plan = TrainingPlan(augment=("mixup",))
+        taught = teaching(
+            Watcher((32, 32)), examples, shown, (32, 32), plan, of_pixels=False
+        )
+        assert not taught.of_changed
 
 
 class TestTeacher:
@@ -152,7 +204,7 @@ class TestTeacher:
         values, targets = blobs(views=1)
         taught = softmax(np.random.default_rng(1).normal(0, 1, (len(targets), K))).astype("float32")
         shown = Batches(
-            HeldPictures(values), targets, K, np.ones(len(targets)), plan, 0, None, said_of(taught)
+            HeldPictures(values), targets, K, np.ones(len(targets)), plan, 0, None, Said(taught)
         )
         (batch,) = shown.epoch(0)
         assert batch[1].shape == (60, 2 * K)
@@ -174,7 +226,7 @@ class TestTeacher:
         swapped = np.array([1, 0, 2])[targets]
         taught = np.eye(K, dtype=np.float32)[swapped]
         shown = Batches(
-            HeldPictures(values), targets, K, np.ones(len(targets)), plan, 0, None, said_of(taught)
+            HeldPictures(values), targets, K, np.ones(len(targets)), plan, 0, None, Said(taught)
         )
         student = trainer(plan)
         train(student, shown, None, plan)
@@ -184,7 +236,7 @@ class TestTeacher:
     def test_it_is_mixed_with_the_images(self):
         plan = TrainingPlan(augment=("mixup",), batch_size=60)
         values, targets = blobs(views=1)
-        taught = said_of(np.eye(K, dtype=np.float32)[targets])
+        taught = Said(np.eye(K, dtype=np.float32)[targets])
         augment = BatchAugmentation(plan.augment, of_pixels=False)
         shown = Batches(
             HeldPictures(values),

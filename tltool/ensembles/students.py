@@ -46,6 +46,12 @@ _OF_THE_NETWORK = ("tap", "input_size", "weights")
 
 _STUDENT = "student"
 
+# Of a student, unless it is told otherwise: mixed at any share, the images tell it more of what its
+# teacher knows than they do alone, since that has learned them by heart. Source: Beyer et al.,
+# "Knowledge distillation: A good teacher is patient and consistent", 2022,
+# https://arxiv.org/abs/2106.05237
+_AUGMENT = "mixup:alpha=1"
+
 # Strategies of members whose networks a student can go on from.
 _GONE_ON_FROM = (FineTune.name, "soup")
 
@@ -69,6 +75,8 @@ def student_settings(backbone: str, given: Mapping[str, Any]) -> AdaptSettings:
         for key, value in given.items()
         if takes(FineTune.name, key) and key not in _OF_THE_NETWORK
     } | {"backbone": name, "strategy": FineTune.name}
+    if own.get("augment") is None:
+        own["augment"] = _AUGMENT
     if weights:
         own["weights"] = str(Path(weights).expanduser().resolve())
     settings = AdaptSettings.checked("ensemble", own)

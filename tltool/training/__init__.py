@@ -1,6 +1,6 @@
 """Training by gradients: the plan, the step, the epochs, and what is kept of them."""
 
-from tltool.training.batches import Batches, HeldPictures, Pictures, Taught
+from tltool.training.batches import Batches, Change, HeldPictures, Pictures, Taught
 from tltool.training.checkpoints import Checkpoints
 from tltool.training.loop import History, Validation, train
 from tltool.training.plan import TrainingPlan
@@ -9,6 +9,7 @@ from tltool.training.trainer import Trainer
 
 __all__ = [
     "Batches",
+    "Change",
     "Checkpoints",
     "HeldPictures",
     "History",

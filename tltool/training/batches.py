@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ from tltool.training.plan import TrainingPlan
 
 _T = TypeVar("_T")
 
-__all__ = ["Augment", "Batch", "Batches", "HeldPictures", "Pictures", "Taught", "ahead"]
+__all__ = ["Augment", "Batch", "Batches", "Change", "HeldPictures", "Pictures", "Taught", "ahead"]
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Inputs `(m, ...)`, targets `(m, k)` that sum to 1, those of a teacher beside them if there is
@@ -24,15 +25,35 @@ Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarr
 """From inputs and targets of a batch to those that are learned from; what it draws is drawn
 with the generator."""
 
-Taught = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""From positions and view numbers of images, `(m,)` each, and the inputs that show them, to what a
-teacher says of these, `(m, k)`, float32."""
+Change = Callable[[np.ndarray], np.ndarray]
+"""From other pictures of a batch's images, `(m, ...)`, to these as the batch's own were changed."""
 
 # Views that are drawn anew are numbered up to here.
 _MOST_VIEWS = 2**31
 
 # Batches that are made while the network learns from others.
 _AHEAD = 2
+
+
+class Taught(Protocol):
+    """What a teacher says of what a network is shown."""
+
+    @property
+    def of_changed(self) -> bool:
+        """Whether it is asked about pictures as the augmentation left them; otherwise about those
+        before, and its answers are mixed as these are."""
+
+    def __call__(
+        self, rows: np.ndarray, views: np.ndarray, inputs: np.ndarray, change: Change | None
+    ) -> np.ndarray:
+        """What it says, `(m, k)`, float32.
+
+        Args:
+            rows: positions of the images, `(m,)`.
+            views: numbers of their views, `(m,)`.
+            inputs: that show them, changed if it is asked about such.
+            change: what was done to them; None for nothing.
+        """
 
 
 class Pictures(Protocol):
@@ -109,19 +130,31 @@ class Batches:
 
     def _made(self, number: int) -> Iterator[Batch]:
         random = np.random.default_rng([self.seed, number])
-        weights = self._image_weights()
+        weights = self._image_weights().astype(np.float32)
         rows = self._rows(random)
         shown = random.integers(0, self.pictures.n_views or _MOST_VIEWS, len(rows))
         for places in np.array_split(np.arange(len(rows)), self.steps):
             chosen = rows[places]
             inputs = self.pictures.take(chosen, shown[places])
-            targets = np.eye(self.n_classes, dtype=np.float32)[self.targets[chosen]]
-            if self.taught is not None:
-                said = self.taught(chosen, shown[places], inputs)
-                targets = np.concatenate([targets, said], axis=1)
-            if self.augment is not None:
-                inputs, targets = self.augment(inputs, targets, random)
-            yield inputs, targets, weights[chosen].astype(np.float32)
+            yield *self._taught(chosen, shown[places], inputs, random), weights[chosen]
+
+    def _taught(
+        self, rows: np.ndarray, views: np.ndarray, inputs: np.ndarray, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and targets, augmented, those of a teacher among them."""
+        targets = np.eye(self.n_classes, dtype=np.float32)[self.targets[rows]]
+        augment, taught = self.augment, self.taught
+        if augment is None or taught is None or not taught.of_changed:
+            if taught is not None:
+                targets = np.concatenate([targets, taught(rows, views, inputs, None)], axis=1)
+            return (inputs, targets) if augment is None else augment(inputs, targets, random)
+        drawn = copy.deepcopy(random)
+        inputs, mixed = augment(inputs, targets, random)
+
+        def change(others: np.ndarray) -> np.ndarray:
+            return augment(others, targets, copy.deepcopy(drawn))[0]
+
+        return inputs, np.concatenate([mixed, taught(rows, views, inputs, change)], axis=1)
 
     def _rows(self, random: np.random.Generator) -> np.ndarray:
         """The images of an epoch in the order in which they come."""
