@@ -69,6 +69,22 @@ class TestChoice:
                 assert found.temperature == pytest.approx(expected)
         assert methods.count("temperature") >= 18
 
+    def test_what_is_calibrated_stays_unless_a_temperature_shows(self):
+        """Then the log loss of what a combination gives is no worse than before."""
+        kept = 0
+        for seed in range(20):
+            scores, targets = drawn(150, seed=seed)
+            found = choose_calibration(scores, targets, dealt(150), calibrated=True)
+            kept += found.temperature == 1.0
+        assert kept >= 12
+        scores, targets = drawn(150)
+        assert choose_calibration(scores, targets, dealt(150)).temperature != 1.0
+        found = choose_calibration(2.0 * scores, targets, dealt(150), calibrated=True)
+        assert found.temperature == pytest.approx(
+            fit_temperature(2.0 * scores, targets, np.ones(150))
+        )
+        assert choose_calibration(scores, targets, None, calibrated=True).temperature == 1.0
+
     def test_weights_are_counted(self):
         """Images that weigh nothing say nothing."""
         scores, targets = drawn(400)

@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from tltool import TltoolError
-from tltool.combining import METHODS, Combination, choose_combination, fit_combination
+from tltool.combining import BEST, CANDIDATES, Combination, choose_combination, fit_combination
 from tltool.linear.linear_head import softmax
 from tltool.metrics import log_losses
 
@@ -99,11 +99,12 @@ class TestMethods:
 
 class TestChoice:
     def test_members_alike_are_averaged(self):
-        """Nothing is gained by weights, and the simplest method is taken."""
-        probabilities, targets = members([1.2] * 4, n=300)
+        """There is nothing to weigh them by, and none is as good alone."""
+        probabilities, targets = members([1.2] * 4, n=2000)
         found = choose_combination(probabilities, targets, dealt(targets))
-        assert found.chosen.method in ("mean", "geometric-mean")
-        assert list(found.table) == list(METHODS)
+        assert found.chosen.method in ("mean", "geometric-mean", "weights")
+        np.testing.assert_allclose(found.chosen.weights, 0.25, atol=0.1)
+        assert list(found.table) == list(CANDIDATES)
         assert found.note == ""
         own = (probabilities.argmax(axis=2) == targets).mean(axis=1)
         assert found.nested > own.mean()
@@ -116,6 +117,28 @@ class TestChoice:
         assert found.chosen.method in ("weights", "greedy")
         assert found.chosen.weights[0] > 0.8
         assert found.table["mean"][1] > found.table[found.chosen.method][1]
+
+    def test_a_weak_member_does_no_harm(self):
+        """One that has nothing to add is left out, or next to it."""
+        probabilities, targets = members([3.0, 0.0], n=2000, shared=0.0)
+        unseen, expected = members([3.0, 0.0], n=4000, seed=1, shared=0.0)
+        found = choose_combination(probabilities, targets, dealt(targets))
+        assert found.chosen.method in (BEST, "weights", "greedy", "stacking")
+        right = found.chosen.combine(unseen).argmax(axis=1) == expected
+        alone = unseen[0].argmax(axis=1) == expected
+        assert right.mean() > alone.mean() - 0.005
+        assert found.table["mean"][1] > found.table[BEST][1]
+
+    def test_methods_are_compared_as_they_are_calibrated(self):
+        """A mean that is too unsure is no worse for it: its own temperature mends that."""
+        probabilities, targets = members([1.5, 1.5], n=2000)
+        blunt = softmax(0.25 * np.log(probabilities))
+        table = choose_combination(blunt, targets, dealt(targets)).table
+        mean = np.log(blunt.mean(axis=0))
+        scales = 1.0 / np.linspace(0.1, 1.0, 200)
+        losses = [log_losses(softmax(mean * scale), targets).mean() for scale in scales]
+        assert table["mean"][1] == pytest.approx(min(losses), abs=2e-3)
+        assert min(losses) < losses[-1] - 0.1
 
     def test_the_table_is_of_images_held_out(self):
         """On noise no method is better than guessing, however many weights it has."""
@@ -159,6 +182,6 @@ def test_few_folds_are_enough_for_every_method(folds):
     """What nesting leaves of them are fewer still."""
     probabilities, targets = members([1.0, 2.0], n=60)
     found = choose_combination(probabilities, targets, np.arange(60) % folds)
-    assert set(found.table) == set(METHODS)
+    assert set(found.table) == set(CANDIDATES)
     assert np.isfinite(found.scores).all()
     assert (found.nested is None) == (folds == 2)

@@ -12,11 +12,12 @@ import numpy as np
 
 from tltool._validation import check_option
 from tltool.linear import LinearHead, Problem, choose, fit_candidate
+from tltool.linear.calibration import calibrated_log_loss
 from tltool.linear.linear_head import softmax
-from tltool.metrics import log_losses, simplest_of_the_best
 
 __all__ = [
     "BEST",
+    "CANDIDATES",
     "METHODS",
     "SMALLEST",
     "Combination",
@@ -42,7 +43,10 @@ BEST = "best-member"
 """The member with the lowest log loss alone."""
 
 METHODS = ("mean", "geometric-mean", "weights", "greedy", "stacking")
-"""Ways to combine, the simplest first."""
+"""Ways to combine all, the simplest first."""
+
+CANDIDATES = (BEST, *METHODS)
+"""What one of is chosen where nothing is asked for."""
 
 _FITTED = (BEST, "weights", "greedy", "stacking")
 
@@ -86,7 +90,8 @@ class CombinationChoice:
 
     Args:
         chosen: fitted on all images.
-        table: of each method accuracy and log loss, cross-validated.
+        table: of each method accuracy and log loss, cross-validated; the log loss at the
+            temperature that suits it best.
         nested: accuracy of the choice itself on images that it was not made by; None where nothing
             was chosen, or there are but two folds.
         scores: of the chosen method on images that it was not fitted on, `(n, k)`.
@@ -104,11 +109,14 @@ def choose_combination(
     probabilities: np.ndarray,
     targets: np.ndarray,
     folds: np.ndarray | None,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = CANDIDATES,
     *,
     seed: int = 0,
 ) -> CombinationChoice:
-    """The simplest method that is not told apart from the best by cross-validated log loss.
+    """The method with the lowest cross-validated log loss at the temperature that suits it best.
+
+    A mean is less sure than its members, which the calibration of the whole mends; so that is no
+    fault of it.
 
     Args:
         probabilities: of images that no member was fitted on, `(m, n, k)`.
@@ -118,7 +126,7 @@ def choose_combination(
         seed: of the bags.
     """
     for name in methods:
-        check_option("--combine", name, (BEST, *METHODS))
+        check_option("--combine", name, CANDIDATES)
     m, n, _ = probabilities.shape
     weighs = any(name in _FITTED for name in methods)
     if folds is None or (weighs and too_few(n, m)):
@@ -129,12 +137,11 @@ def choose_combination(
         made = Combination("mean" if weighs else methods[0], _equal(m))
         return CombinationChoice(made, {}, None, made.scores(probabilities), note if weighs else "")
     scores = _cross_validated(probabilities, targets, folds, methods, seed)
-    losses = {name: log_losses(softmax(found), targets) for name, found in scores.items()}
-    chosen = simplest_of_the_best(losses)
     table = {
-        name: (float((scores[name].argmax(axis=1) == targets).mean()), float(losses[name].mean()))
-        for name in methods
+        name: (float((found.argmax(axis=1) == targets).mean()), _log_loss(found, targets))
+        for name, found in scores.items()
     }
+    chosen = min(methods, key=lambda name: table[name][1])
     nested = None
     if len(methods) > 1 and len(np.unique(folds)) > 2:
         right = np.zeros(n)
@@ -142,10 +149,8 @@ def choose_combination(
             held, others = folds == fold, folds != fold
             known = probabilities[:, others], targets[others], folds[others]
             inner = _cross_validated(*known, methods, seed)
-            best = simplest_of_the_best(
-                {name: log_losses(softmax(found), known[1]) for name, found in inner.items()}
-            )
-            made = fit_combination(best, *known, seed=seed)
+            losses = {name: _log_loss(found, known[1]) for name, found in inner.items()}
+            made = fit_combination(min(methods, key=losses.__getitem__), *known, seed=seed)
             right[held] = made.combine(probabilities[:, held]).argmax(axis=1) == targets[held]
         nested = float(right.mean())
     made = fit_combination(chosen, probabilities, targets, folds, seed=seed)
@@ -181,6 +186,10 @@ def fit_combination(
     if method == "greedy":
         return Combination(method, _greedy(own, seed))
     return Combination(method, _equal(len(own)))
+
+
+def _log_loss(scores: np.ndarray, targets: np.ndarray) -> float:
+    return calibrated_log_loss(scores, targets)[0]
 
 
 def _equal(m: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tltool._validation import TltoolError, check_option
 from tltool.classifier import TransferClassifier
-from tltool.combining import METHODS, Combination, choose_combination
+from tltool.combining import CANDIDATES, METHODS, Combination, choose_combination
 from tltool.image_estimator import of_images
 from tltool.linear.calibration import Calibration, choose_calibration
 from tltool.linear.linear_head import softmax
@@ -44,8 +44,8 @@ class Ensemble(ClassifierMixin, BaseEstimator):
         voting: "soft" for the mean of their probabilities, "hard" for the class that most name,
             "geometric-mean"; or, fitted on images that no member was fitted on, "weights" (of the
             mean with the lowest log loss), "greedy" (Caruana's selection), "stacking"
-            (multinomial logistic regression), and "auto" for the simplest that is not told apart
-            from the best by cross-validation. With too few such images the mean is taken.
+            (multinomial logistic regression), and "auto" for what has the lowest cross-validated
+            log loss, one member alone among them. With too few such images the mean is taken.
         weights: of the members, at least 0, for "soft", "hard" and "geometric-mean"; None for one
             each.
 
@@ -206,12 +206,14 @@ class Ensemble(ClassifierMixin, BaseEstimator):
             examples = [told[0].examples[i] for i in rows[0]]
             targets = np.array([labels.index(e.label) for e in examples])
             folds = stratified_folds(examples, _FOLDS, _SEED)
-        methods = METHODS if self.voting == "auto" else (self.voting,)
+        methods = CANDIDATES if self.voting == "auto" else (self.voting,)
         known = np.empty(0, np.int64) if targets is None else targets
         choice = choose_combination(said, known, folds, methods, seed=_SEED)
         self._combination = choice.chosen
         if len(known):
-            self._calibration = choose_calibration(choice.scores, known, folds)
+            self._calibration = choose_calibration(
+                choice.scores, known, folds, calibrated=True
+            )
         self.notes_ = (choice.note,) if choice.note else ()
         for note in self.notes_:
             _log.warning(note)

@@ -13,7 +13,7 @@ import numpy as np
 from tltool._files import counted, printable
 from tltool._presets import Views, views_for
 from tltool._validation import TltoolError, check_option
-from tltool.combining import BEST, METHODS, CombinationChoice, choose_combination, too_few
+from tltool.combining import CANDIDATES, METHODS, CombinationChoice, choose_combination, too_few
 from tltool.comparing import Entrant, named, on_common_images
 from tltool.data import (
     CheckReport,
@@ -252,15 +252,13 @@ class Members:
             known = [by_hash[common[i]] for i in rows]
             targets, probabilities = targets[rows], probabilities[:, rows]
         folds = stratified_folds(known, _FOLDS, self.settings.seed) if known else None
-        methods: tuple[str, ...] = (self.settings.combine,)
-        if self.settings.combine == "auto":
-            averaged = any(run.facts["strategy"] == "soup" for run in self.runs)
-            methods = (BEST, *METHODS) if averaged else METHODS
+        combine = self.settings.combine
+        methods = CANDIDATES if combine == "auto" else (combine,)
         seed = self.settings.seed
         choice = choose_combination(probabilities, targets, folds, methods, seed=seed)
         calibration = Calibration.of_temperature(1.0, k, 0)
         if known:
-            calibration = choose_calibration(choice.scores, targets, folds)
+            calibration = choose_calibration(choice.scores, targets, folds, calibrated=True)
         notes = [choice.note] if choice.note else []
         if lacking:
             notes.insert(
@@ -412,8 +410,8 @@ class Weighed:
                 ReportTable(
                     "combining",
                     "How they were combined",
-                    f"Ways to combine them, cross-validated {by}; taken was the first that is not "
-                    f"told apart from the one with the lowest log loss: "
+                    f"Ways to combine them, cross-validated {by}, each at the temperature that "
+                    "suits it best; taken was the one with the lowest log loss: "
                     f"{self.choice.chosen.method}.",
                     ("Method", "Accuracy", "Log loss"),
                     methods,

@@ -71,8 +71,8 @@ def ensemble(
         out: the run folder; None for a new one under `runs/`.
         combine: "mean", "geometric-mean", "weights" (of the mean with the lowest log loss),
             "greedy" (Caruana's selection), "stacking" (multinomial logistic regression), or "auto"
-            for the simplest that is not told apart from the best by cross-validation, on images
-            that no member was fitted on.
+            for what has the lowest cross-validated log loss on images that no member was fitted on,
+            one member alone among them.
         views: pictures of an image over which the probabilities of each member are averaged,
             instead of its own views: "1", "2", "10", "12", or "auto".
         soup: how fine-tunings of one network are averaged, weight by weight, into one member more:

@@ -79,6 +79,7 @@ def choose_calibration(
     folds: np.ndarray | None,
     *,
     weights: np.ndarray | None = None,
+    calibrated: bool = False,
 ) -> Calibration:
     """Temperature scaling, or vector scaling where it clearly does better on images held out.
 
@@ -90,10 +91,14 @@ def choose_calibration(
         targets: `(m,)`, their classes.
         folds: a fold number for each, `(m,)`; None where no folds can be made.
         weights: `(m,)`; None for one each.
+        calibrated: whether they come of probabilities that were calibrated. Then they stay as they
+            are, but for a temperature that lowers their cross-validated log loss.
     """
     m, k = scores.shape
     weights = np.ones(m) if weights is None else weights
     known = fit_temperature(scores, targets, weights)
+    if calibrated and (folds is None or not _gained(scores, targets, folds, weights) > 0):
+        known = 1.0
     simple = Calibration.of_temperature(known, k, m)
     if folds is None or m < _FEWEST or weights.sum() <= 0:
         return simple
@@ -109,6 +114,18 @@ def choose_calibration(
         gained[held] = _losses(scores[held] / one, targets[held])
         gained[held] -= _losses(more.apply(scores[held]), targets[held])
     return vector if _is_clear(gained, weights) else simple
+
+
+def _gained(
+    scores: np.ndarray, targets: np.ndarray, folds: np.ndarray, weights: np.ndarray
+) -> float:
+    """By how much a temperature lowers the log loss of images that it was not fitted on."""
+    gained = _losses(scores, targets)
+    for fold in np.unique(folds):
+        held, others = folds == fold, folds != fold
+        known = fit_temperature(scores[others], targets[others], weights[others])
+        gained[held] -= _losses(scores[held] / known, targets[held])
+    return float(weights @ gained)
 
 
 def _is_clear(gained: np.ndarray, weights: np.ndarray) -> bool:
