@@ -27,7 +27,7 @@ from tltool.ensembles import members as members_module
 from tltool.ensembles.growing import GrownSettings
 from tltool.ensembles.processes import Task, places_for, run_tasks
 from tltool.ensembles.soups import _Kitchen, normalised_anew
-from tltool.ensembles.students import begun_by
+from tltool.ensembles.students import begun_by, student_settings
 from tltool.linear.linear_head import softmax
 from tltool.settings import AdaptSettings, settings_of
 from tltool.trained_networks import save_network, trained_arrays
@@ -131,7 +131,9 @@ class TestRuns:
     def test_another_canvas_is_told_of(self, pair, tmp_path):
         data, runs, root = pair
         features_run(data, tmp_path / "larger", input_size="48", store=root / "store")
-        found = tltool.ensemble([runs[0], tmp_path / "larger"], out=tmp_path / "out")
+        found = tltool.ensemble(
+            [runs[0], tmp_path / "larger"], out=tmp_path / "out", combine="mean"
+        )
         assert found.result.input_size == (48, 48)
         assert any("other pixels" in note for note in found.result.warnings)
         again = tltool.evaluate(tmp_path / "out", data, split="test", engine="keras")
@@ -354,6 +356,7 @@ class TestGrown:
         assert "--student" not in words
         facts = json.loads((found.student.run / "run.json").read_text())
         assert facts["settings"]["teacher"] == tltool.Run(found.result.run).key
+        assert facts["settings"]["augment"] == "mixup:alpha=1"
         assert tltool.Run(found.student.run).splits() == runs[0].splits()
 
     def test_the_student_begins_with_the_best_member_of_its_network(self, grown, tmp_path):
@@ -368,6 +371,18 @@ class TestGrown:
         words = shlex.split("tltool adapt" + card.split("tltool adapt", 1)[1].split("\n", 1)[0])
         kept = Path(words[words.index("--weights") + 1])  # the command can be given again
         assert kept.read_bytes() == (tmp_path / "best.safetensors").read_bytes()
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ({}, "mixup:alpha=1"),
+            ({"augment": "cutmix"}, "cutmix"),
+            ({"augment": "none"}, "none"),
+            ({"cache": "on"}, None),
+        ],
+    )
+    def test_a_student_sees_mixed_pictures_unless_told_otherwise(self, given, expected):
+        assert student_settings("cifar-resnet20", given).augment == expected
 
     def test_a_student_goes_on_from_no_other_network(self, grown, tmp_path):
         """Above the layers that its features came from, a member's network is not its own."""

@@ -189,9 +189,7 @@ class TestTeaching:
     def test_what_it_says_of_activations_is_mixed_with_them(self, examples):
         shown = training_views("1", (32, 32))
         plan = TrainingPlan(augment=("mixup",))
-        taught = teaching(
-            Watcher((32, 32)), examples, shown, (32, 32), plan, of_pixels=False
-        )
+        taught = teaching(Watcher((32, 32)), examples, shown, (32, 32), plan, of_pixels=False)
         assert not taught.of_changed
 
 

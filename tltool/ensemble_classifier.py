@@ -211,9 +211,7 @@ class Ensemble(ClassifierMixin, BaseEstimator):
         choice = choose_combination(said, known, folds, methods, seed=_SEED)
         self._combination = choice.chosen
         if len(known):
-            self._calibration = choose_calibration(
-                choice.scores, known, folds, calibrated=True
-            )
+            self._calibration = choose_calibration(choice.scores, known, folds, calibrated=True)
         self.notes_ = (choice.note,) if choice.note else ()
         for note in self.notes_:
             _log.warning(note)

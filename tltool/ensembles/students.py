@@ -75,7 +75,9 @@ def student_settings(backbone: str, given: Mapping[str, Any]) -> AdaptSettings:
         for key, value in given.items()
         if takes(FineTune.name, key) and key not in _OF_THE_NETWORK
     } | {"backbone": name, "strategy": FineTune.name}
-    if own.get("augment") is None:
+    if (
+        own.get("augment") is None and own.get("cache") != "on"
+    ):  # which pictures that change rule out
         own["augment"] = _AUGMENT
     if weights:
         own["weights"] = str(Path(weights).expanduser().resolve())
