@@ -5,7 +5,7 @@ import html
 import json
 import shlex
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import count, pairwise
 from pathlib import Path
@@ -29,6 +29,7 @@ from tltool.ensembles.processes import Task, places_for, run_tasks
 from tltool.ensembles.soups import _Kitchen, normalised_anew
 from tltool.ensembles.students import begun_by, student_settings
 from tltool.linear.linear_head import softmax
+from tltool.report.content import words_of_ensemble
 from tltool.settings import AdaptSettings, settings_of
 from tltool.trained_networks import save_network, trained_arrays
 
@@ -383,6 +384,15 @@ class TestGrown:
     )
     def test_a_student_sees_mixed_pictures_unless_told_otherwise(self, given, expected):
         assert student_settings("cifar-resnet20", given).augment == expected
+
+    def test_the_command_of_runs_says_how_their_student_was_trained(self):
+        """Not what its images are: those follow from the runs."""
+        student = student_settings("cifar-resnet20", {"epochs": 3, "val": 0.3, "teacher": "x"})
+        words = words_of_ensemble({"runs": ["a", "b"], "student": asdict(student)})
+        assert words[:4] == ["a", "b", "--distill-into", "cifar-resnet20"]
+        own = words[4:]
+        assert own[::2] == ["--set"] * 2
+        assert set(own[1::2]) == {"epochs=3", "augment=mixup:alpha=1"}
 
     def test_a_student_goes_on_from_no_other_network(self, grown, tmp_path):
         """Above the layers that its features came from, a member's network is not its own."""

@@ -29,7 +29,7 @@ from tltool.strategies import (
 from tltool.training import TrainingPlan
 from tltool.training.augmentation import check_augmentations
 
-__all__ = ["AUTO", "AdaptSettings", "seconds_of", "settings_of", "takes"]
+__all__ = ["AUTO", "AdaptSettings", "own_settings", "seconds_of", "settings_of", "takes"]
 
 _log = logging.getLogger(__name__)
 
@@ -434,6 +434,11 @@ class AdaptSettings:
 def takes(strategy: str, setting: str) -> bool:
     """Whether a strategy has a use for a setting."""
     return strategy in _ONLY_FOR.get(setting, (strategy,))
+
+
+def own_settings(strategy: str) -> tuple[str, ...]:
+    """Names of the settings that a strategy has a use for and not all others have."""
+    return tuple(name for name, strategies in _ONLY_FOR.items() if strategy in strategies)
 
 
 def settings_of(texts: Sequence[str]) -> dict[str, Any]:

@@ -24,9 +24,9 @@ from tltool.report.predictions import Tested
 from tltool.results import TRIED, tried_in_words
 from tltool.run_features import RunImages
 from tltool.runs import Run
-from tltool.settings import AdaptSettings
+from tltool.settings import AdaptSettings, own_settings
 
-__all__ = ["PACKAGES", "DoubtedImage", "ReportTable", "RunContent"]
+__all__ = ["PACKAGES", "DoubtedImage", "ReportTable", "RunContent", "words_of_ensemble"]
 
 # Those whose version may change a figure.
 PACKAGES = ("tltool", "keras", "tensorflow", "numpy", "openvino", "pillow", "simplejpeg")
@@ -274,7 +274,7 @@ class RunContent:
         begun = self.facts.get("begun") or {}
         for kind in ("combine", "grow"):
             if kind in begun:
-                return shlex.join(["tltool", "ensemble", *_words_of_ensemble(begun[kind])])
+                return shlex.join(["tltool", "ensemble", *words_of_ensemble(begun[kind])])
         given = begun.get("settings") or self.facts["settings"]
         words = ["tltool", "adapt", begun.get("data") or self.source]
         for field in fields(AdaptSettings):
@@ -360,7 +360,7 @@ class RunContent:
 _USUAL = {"combine": "auto", "soup": "none", "engine": "auto", "seed": 0}
 
 
-def _words_of_ensemble(begun: Mapping[str, Any]) -> list[str]:
+def words_of_ensemble(begun: Mapping[str, Any]) -> list[str]:
     """Arguments and options of the command that made an ensemble."""
     runs, data = begun.get("runs"), begun.get("data")
     words = [str(run) for run in runs] if runs else [str(data)]
@@ -373,11 +373,23 @@ def _words_of_ensemble(begun: Mapping[str, Any]) -> list[str]:
             weights = value.get("weights")
             network = str(value["backbone"]) + (f"={weights}" if weights else "")
             words += ["--distill-into", network]
+            if runs:
+                usual = AdaptSettings(strategy=value["strategy"])
+                words += _words_of_settings(value, own_settings(str(usual.strategy)), usual)
             continue
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         words += [f"--{name.replace('_', '-')}", text]
-    usual = {field.name: field.default for field in fields(AdaptSettings)}
-    for name, value in (begun.get("settings") or {}).items():
-        if value is not None and value != usual.get(name):
+    settings = begun.get("settings") or {}
+    return words + _words_of_settings(settings, tuple(settings), AdaptSettings())
+
+
+def _words_of_settings(
+    settings: Mapping[str, Any], names: Sequence[str], usual: AdaptSettings
+) -> list[str]:
+    """Options for members or a student, of those of some names that are not as they usually are."""
+    words = []
+    for name in names:
+        value = settings.get(name)
+        if name != "teacher" and value is not None and value != getattr(usual, name, None):
             words += ["--set", f"{name}={value}"]
     return words
