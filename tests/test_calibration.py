@@ -85,6 +85,14 @@ class TestChoice:
         )
         assert choose_calibration(scores, targets, None, calibrated=True).temperature == 1.0
 
+    def test_vector_scaling_of_what_is_calibrated(self):
+        """Taken where it shows, and there it begins with scores as they are."""
+        scores, targets = drawn(3_000)
+        distorted = (scores - OFFSETS) / FACTORS
+        found = choose_calibration(distorted, targets, dealt(3_000), calibrated=True)
+        assert found.method == "vector"
+        np.testing.assert_allclose(found.scale, FACTORS, atol=0.2)
+
     def test_weights_are_counted(self):
         """Images that weigh nothing say nothing."""
         scores, targets = drawn(400)

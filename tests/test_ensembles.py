@@ -387,12 +387,19 @@ class TestGrown:
 
     def test_the_command_of_runs_says_how_their_student_was_trained(self):
         """Not what its images are: those follow from the runs."""
-        student = student_settings("cifar-resnet20", {"epochs": 3, "val": 0.3, "teacher": "x"})
+        student = student_settings("cifar-resnet20", {"epochs": 3, "val": 0.3})
         words = words_of_ensemble({"runs": ["a", "b"], "student": asdict(student)})
         assert words[:4] == ["a", "b", "--distill-into", "cifar-resnet20"]
         own = words[4:]
         assert own[::2] == ["--set"] * 2
         assert set(own[1::2]) == {"epochs=3", "augment=mixup:alpha=1"}
+
+    def test_the_command_of_images_has_options_where_there_are_such(self):
+        """`--set` does not take what the ensemble has an option of its own for."""
+        settings = {"engine": "keras", "seed": 3, "epochs": 2}
+        words = words_of_ensemble({"data": "photos", "settings": settings})
+        assert words == ["photos", "--engine", "keras", "--seed", "3", "--set", "epochs=2"]
+        assert words_of_ensemble({"data": "photos", "settings": {"seed": 0}}) == ["photos"]
 
     def test_a_student_goes_on_from_no_other_network(self, grown, tmp_path):
         """Above the layers that its features came from, a member's network is not its own."""

@@ -75,9 +75,8 @@ def student_settings(backbone: str, given: Mapping[str, Any]) -> AdaptSettings:
         for key, value in given.items()
         if takes(FineTune.name, key) and key not in _OF_THE_NETWORK
     } | {"backbone": name, "strategy": FineTune.name}
-    if (
-        own.get("augment") is None and own.get("cache") != "on"
-    ):  # which pictures that change rule out
+    stored = own.get("cache") == "on"  # activations of pictures that must stay as they are
+    if own.get("augment") is None and not stored:
         own["augment"] = _AUGMENT
     if weights:
         own["weights"] = str(Path(weights).expanduser().resolve())

@@ -96,9 +96,12 @@ def choose_calibration(
     """
     m, k = scores.shape
     weights = np.ones(m) if weights is None else weights
-    known = fit_temperature(scores, targets, weights)
-    if calibrated and (folds is None or not _gained(scores, targets, folds, weights) > 0):
-        known = 1.0
+    kept = calibrated and (folds is None or _gained(scores, targets, folds, weights) <= 0)
+
+    def temperature(rows: slice | np.ndarray) -> float:
+        return 1.0 if kept else fit_temperature(scores[rows], targets[rows], weights[rows])
+
+    known = temperature(slice(None))
     simple = Calibration.of_temperature(known, k, m)
     if folds is None or m < _FEWEST or weights.sum() <= 0:
         return simple
@@ -109,7 +112,7 @@ def choose_calibration(
         return simple
     for fold in np.unique(folds):
         held, others = folds == fold, folds != fold
-        one = fit_temperature(scores[others], targets[others], weights[others])
+        one = temperature(others)
         more = fit_vector(scores[others], targets[others], weights[others], one)
         gained[held] = _losses(scores[held] / one, targets[held])
         gained[held] -= _losses(more.apply(scores[held]), targets[held])

@@ -374,8 +374,9 @@ def words_of_ensemble(begun: Mapping[str, Any]) -> list[str]:
             network = str(value["backbone"]) + (f"={weights}" if weights else "")
             words += ["--distill-into", network]
             if runs:
-                usual = AdaptSettings(strategy=value["strategy"])
-                words += _words_of_settings(value, own_settings(str(usual.strategy)), usual)
+                strategy = str(value["strategy"])
+                usual = AdaptSettings(strategy=strategy)
+                words += _words_of_settings(value, own_settings(strategy), usual)
             continue
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         words += [f"--{name.replace('_', '-')}", text]
@@ -390,6 +391,6 @@ def _words_of_settings(
     words = []
     for name in names:
         value = settings.get(name)
-        if name != "teacher" and value is not None and value != getattr(usual, name, None):
-            words += ["--set", f"{name}={value}"]
+        if value is not None and value != getattr(usual, name, None):
+            words += [f"--{name}", str(value)] if name in _USUAL else ["--set", f"{name}={value}"]
     return words
