@@ -79,7 +79,7 @@ def curve_of(errors, n=2000):
         (500, 0.10, ("big", "not similar"), "from-scratch"),
     ],
 )
-def test_the_lectures_table(of_each, distance, cell, strategy):
+def test_the_usual_table(of_each, distance, cell, strategy):
     given = evidence(of_each, distance=distance)
     assert table_cell(given, advisor_rules()) == cell
     assert table_strategy(given, advisor_rules()) == strategy

@@ -1,4 +1,4 @@
-"""The lectures' questions, answered from the table; receptive fields against published ones."""
+"""Questions of textbooks, answered from the table; receptive fields against published ones."""
 
 import pytest
 

@@ -43,7 +43,7 @@ def adapt(
             metavar="NAME",
             help="Pretrained network; auto for the best on these images of all whose weights are "
             "on this machine. Default: the first of resnet50 and mobilenet-0.25 whose weights can "
-            "be had, else the embedded cifar-resnet20.",
+            "be had, else the embedded cifar-resnet20; from scratch cifar-resnet20.",
         ),
     ] = None,
     weights: Weights = None,
@@ -54,7 +54,8 @@ def adapt(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="lda, ridge, logistic-regression, svm, or auto: cross-validated. Default: auto.",
+            help="lda, ridge, logistic-regression, svm, or auto: cross-validated. Default: "
+            "the recipe's, of fine-tuning lda, else auto.",
         ),
     ] = None,
     transforms: Annotated[
@@ -110,12 +111,15 @@ def adapt(
     ] = None,
     norms: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Training: batch normalisation, frozen or adapt."),
+        typer.Option(
+            metavar="NAME", help="Training of a network: batch normalisation, frozen or adapt."
+        ),
     ] = None,
     layer_decay: Annotated[
         float | None,
         typer.Option(
-            metavar="FACTOR", help="Training: on the learning rate, from block to block downwards."
+            metavar="FACTOR",
+            help="Training of a network: on the learning rate, from block to block downwards.",
         ),
     ] = None,
     l2_sp: Annotated[
@@ -128,7 +132,8 @@ def adapt(
     train_precision: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Training: float32, bfloat16, or auto for what pays here."
+            metavar="NAME",
+            help="Training of a network: float32, bfloat16, or auto for what pays here.",
         ),
     ] = None,
     units: Annotated[
@@ -186,7 +191,8 @@ def adapt(
         str | None,
         typer.Option(
             metavar="RUN",
-            help="Training: a finished run, such as an ensemble, to learn from beside the labels.",
+            help="Training of a network: a finished run, such as an ensemble, to learn from beside "
+            "the labels.",
         ),
     ] = None,
     tensorboard: Annotated[
@@ -196,7 +202,7 @@ def adapt(
         Path | None,
         typer.Option(metavar="RUN", help="Run folder to write; default: a new one under runs/."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of splits, folds and intervals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of splits, folds, intervals and training.")] = 0,
     split_seed: Annotated[
         int | None, typer.Option(metavar="N", help="Of splits, where it is another than --seed.")
     ] = None,

@@ -123,7 +123,9 @@ def atlas(
     images: Annotated[int, typer.Option(metavar="N", help="Images to change.")] = 48,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Page to write; default: atlas-NAME.html."),
+        typer.Option(
+            metavar="FILE", help="Page to write; default: atlas-NAME.html; of a run its report."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of splits, folds and what is drawn.")] = 0,
     engine: EngineOption = "auto",

@@ -84,7 +84,7 @@ Tap = Annotated[
         help="Feature layers with an optional pooling (avg, max, grid2, grid3, flatten, "
         "or several: avg+max), such as "
         "stage3:max,avgpool, or last3:avg+max for the last three blocks; tltool backbones NAME "
-        "lists them. Default: the backbone's own.",
+        "lists them. Default: the backbone's own; of adapt what is advised.",
     ),
 ]
 TestViews = Annotated[
@@ -101,14 +101,14 @@ ViewsOption = Annotated[
         metavar="NAME",
         help="Pictures of an image that features are averaged over: 1 (whole), 2 (and its mirror "
         "image), 10 (five crops and theirs), 12 (all of these), augmented-k, shifted-k, or auto by "
-        "the size of the input. Default: 1, or the recipe's.",
+        "the size of the input. Default: the recipe's, else 1; of adapt what is advised.",
     ),
 ]
 Recipe = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Tap, views, transforms and classifier in one word: fast, recommended, decaf6-svm and "
+        help="Settings in one word, of the tap to the training: fast, recommended, decaf6-svm, fine-tune and "
         "others; options beside it win.",
     ),
 ]

@@ -27,7 +27,7 @@ _FORMAT = 3
 _SECONDS_PER_DAY = 86_400
 
 # The store is trimmed to this many bytes after an extraction; TLTOOL_STORE_SIZE changes it.
-_DEFAULT_MAX_BYTES = 20 * 2**30
+_DEFAULT_MAX_BYTES = 20 * 10**9
 
 # Tables whose oldest rows may go.
 _TRIMMED = ("features", "inspections", "findings")
