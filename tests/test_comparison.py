@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from math import comb
 
 import numpy as np
@@ -39,23 +40,54 @@ def test_mcnemar_is_a_sum_of_binomials(one, other):
     assert mcnemar(one, other) == pytest.approx(min(1.0, 2 * tail))
 
 
-def test_one_left_aside_leaves_the_others_compared():
-    """A student that is the best hides nothing that is said of the ensemble and its members."""
+def entrants(**right):
+    """Who names so many of 200 images right."""
     random = np.random.default_rng(0)
     targets = random.integers(0, 2, 200)
     hashes = tuple(f"{i:04d}" for i in range(200))
-
-    def who(name, right):
-        hits = random.permutation(200) < right
+    found = []
+    for name, n in right.items():
+        hits = random.permutation(200) < n
         p = np.where(hits == (targets == 1), 0.9, 0.1)
         said = Said(hashes, hashes, targets, np.stack([1 - p, p], axis=1))
-        return Entrant(name, "", "", 0, ("a", "b"), said)
+        found.append(Entrant(name, "", "", 0, ("a", "b"), said))
+    return found
 
-    entrants = [who("ensemble", 180), who("student", 190), who("member", 170)]
-    pairs = [(p.first, p.second) for p in comparison_of(entrants, aside=1).pairs]
+
+def test_the_best_pays_for_having_been_picked():
+    """Holm over all pairs, not only over those of the run that was the best on these images."""
+    of_all = entrants(a=180, b=172, c=176, d=168)
+    found = comparison_of(of_all).pairs
+    alone = [comparison_of([of_all[0], other]).pairs[0] for other in of_all[1:]]
+    smallest = min(alone, key=lambda pair: pair.p_value)
+    again = next(pair for pair in found if pair.second == smallest.second)
+    assert again.p_value == pytest.approx(min(1, 6 * smallest.p_value))
+    assert again.images > smallest.images
+    assert (again.only_first, again.accuracy) == (smallest.only_first, smallest.accuracy)
+
+
+def test_one_left_aside_leaves_the_others_compared():
+    """A student that is the best hides nothing that is said of the ensemble and its members."""
+    of_all = entrants(ensemble=180, student=190, member=170)
+    pairs = [(p.first, p.second) for p in comparison_of(of_all, aside=1).pairs]
     assert pairs == [("student", "ensemble"), ("student", "member"), ("ensemble", "member")]
-    assert [(p.first, p.second) for p in comparison_of(entrants).pairs] == pairs[:2]
-    assert len(comparison_of(entrants, aside=0).pairs) == 2
+    assert [(p.first, p.second) for p in comparison_of(of_all).pairs] == pairs[:2]
+    assert len(comparison_of(of_all, aside=0).pairs) == 2
+
+
+def test_copies_of_an_image_count_once():
+    first, second = entrants(a=180, b=172)
+    twice = replace(
+        first,
+        said=Said(
+            first.said.files * 2,
+            first.said.hashes * 2,
+            np.tile(first.said.targets, 2),
+            np.tile(first.said.probabilities, (2, 1)),
+        ),
+    )
+    found = comparison_of([twice, second])
+    assert (found.n, found.notes) == (200, ())
 
 
 def test_holm():
@@ -113,6 +145,7 @@ class TestPair:
         power = np.mean([mcnemar(int(a), int(b)) < 0.05 for a, b, _ in drawn])
         assert 0.72 < power < 0.84  # the exact test finds a little less than the formula says
         assert images_to_tell(7, 7, 100) is None
+        assert images_to_tell(14, 6, 100, tests=10) > n
 
 
 @pytest.fixture(scope="module")

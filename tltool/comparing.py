@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from tltool._files import printable
 from tltool._validation import TltoolError
-from tltool.comparison import PairComparison, adjusted, compare_predictions
+from tltool.comparison import PairComparison, adjusted, compare_predictions, mcnemar
 from tltool.evaluation import Evaluation, evaluate_predictions
 from tltool.runs import Run, Said
 
@@ -96,7 +97,8 @@ def compare(
 
     Returns:
         Their figures on the images that all of them were tested on, and the best one against each
-        of the others; the probabilities are corrected for being several (Holm).
+        of the others; the probabilities are corrected for all pairs (Holm), since which run is the
+        best is seen on the same images.
 
     Raises:
         TltoolError: fewer than two, one that is unfinished, different classes, or no image that all
@@ -174,25 +176,28 @@ def comparison_of(
         for one, p in zip(entrants, probabilities, strict=True)
     ]
     order = sorted(range(len(found)), key=lambda i: -found[i].evaluation.metrics["accuracy"].value)
+    right = probabilities.argmax(axis=2) == targets
+    every = list(itertools.combinations(order, 2))
+    p_values = [
+        mcnemar(int((right[i] & ~right[j]).sum()), int((right[j] & ~right[i]).sum()))
+        for i, j in every
+    ]
+    corrected = dict(zip(every, adjusted(p_values), strict=True))
     compared = [(order[0], other) for other in order[1:]]
     if order[0] == aside:
         compared += [(order[1], other) for other in order[2:]]
-    pairs = [
-        compare_predictions(
-            (found[one].run, found[other].run),
-            (probabilities[one], probabilities[other]),
-            targets,
-            seed=seed,
-        )
-        for one, other in compared
-    ]
-    corrected = adjusted([pair.p_value for pair in pairs])
-    pairs = [replace(pair, p_value=p) for pair, p in zip(pairs, corrected, strict=True)]
+    pairs = []
+    for one, other in compared:
+        names = found[one].run, found[other].run
+        said = probabilities[one], probabilities[other]
+        pair = compare_predictions(names, said, targets, seed=seed, tests=len(every))
+        pairs.append(replace(pair, p_value=corrected[one, other]))
+    sizes = [len(set(one.said.hashes)) for one in entrants]
     notes = [
-        f"{one.name} was tested on {len(one.said.hashes):,} images; {len(common):,} of them count, "
-        "which all runs were tested on."
-        for one in entrants
-        if len(one.said.hashes) > len(common)
+        f"{one.name} was tested on {n:,} images; {len(common):,} of them count, which all runs "
+        "were tested on."
+        for one, n in zip(entrants, sizes, strict=True)
+        if n > len(common)
     ]
     return Comparison(len(common), tuple(found[i] for i in order), tuple(pairs), tuple(notes))
 

@@ -20,9 +20,8 @@ _LEVEL = (2.5, 97.5)
 # A difference that is called real appears by chance in so many of a hundred comparisons.
 _SIGNIFICANCE = 0.05
 
-# Of the normal distribution: both ends beyond it together 5 %; and 20 % beyond it, for a power of
-# 80 %.
-_Z_SIGNIFICANCE, _Z_POWER = 1.959963984540054, 0.8416212335729143
+# A difference of its size is found in so many of a hundred tests.
+_POWER = 0.8
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class PairComparison:
         log_loss: difference in log loss; negative where the first is better.
         only_first: images that only the first names right.
         only_second: images that only the second names right.
-        p_value: of McNemar's exact test, after Holm's correction where several were compared.
+        p_value: of McNemar's exact test, corrected where several could have been compared.
         images: about how many test images would tell a difference of this size in four of five
             tests; None where there is none.
     """
@@ -83,6 +82,7 @@ def compare_predictions(
     targets: np.ndarray,
     *,
     seed: int = 0,
+    tests: int = 1,
 ) -> PairComparison:
     """Compare two classifiers on the same images.
 
@@ -97,6 +97,7 @@ def compare_predictions(
         probabilities: of each, `(n, k)`.
         targets: `(n,)`, true class numbers.
         seed: of the resampling.
+        tests: how many are made together; the number of images is for one of them.
     """
     n = len(targets)
     first, second = ((p.argmax(axis=1) == targets) for p in probabilities)
@@ -120,7 +121,7 @@ def compare_predictions(
         only_first,
         only_second,
         mcnemar(only_first, only_second),
-        images_to_tell(only_first, only_second, n),
+        images_to_tell(only_first, only_second, n, tests),
     )
 
 
@@ -136,24 +137,28 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return float(binomtest(only_first, n).pvalue) if n else 1.0
 
 
-def images_to_tell(only_first: int, only_second: int, n: int) -> int | None:
+def images_to_tell(only_first: int, only_second: int, n: int, tests: int = 1) -> int | None:
     """How many images a test would need to find a difference like this one, four times in five.
 
-    Two-sided, at 5 %. Source: Connor, "Sample size for testing differences in proportions for the
-    paired-sample design", 1987.
+    Two-sided, at 5 % for all tests together (Bonferroni). Source: Connor, "Sample size for testing
+    differences in proportions for the paired-sample design", 1987.
 
     Args:
         only_first, only_second: images that only the one, or only the other, names right.
         n: of so many.
+        tests: how many are made together.
 
     Returns:
         None where both name as many right.
     """
+    from scipy.stats import norm
+
+    certain, power = norm.isf(_SIGNIFICANCE / tests / 2), norm.isf(1 - _POWER)
     discordant, difference = (only_first + only_second) / n, (only_first - only_second) / n
     if difference == 0:
         return None
     spread = math.sqrt(max(discordant - difference**2, 0.0))
-    wanted = (_Z_SIGNIFICANCE * math.sqrt(discordant) + _Z_POWER * spread) / difference
+    wanted = (certain * math.sqrt(discordant) + power * spread) / difference
     return math.ceil(wanted**2)
 
 

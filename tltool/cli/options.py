@@ -108,7 +108,7 @@ Recipe = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Settings in one word, from tap to training: fast, recommended, decaf6-svm, fine-tune and "
+        help="Settings in one word, from tap to training: fast, recommended, decaf6-svm and "
         "others; options beside it win.",
     ),
 ]
