@@ -65,10 +65,16 @@ def test_one_pass_gives_what_stored_features_give(fitted, tmp_path):
     pixels = np.stack([canvas(e.path.read_bytes(), size) for e in examples])
     expected = fit.predict_proba(source, examples)
     np.testing.assert_allclose(model.predict(pixels, verbose=0), expected, atol=1e-4)
-    kinds = [type(layer) for layer in model.layers]
+    kinds = [type(layer) for layer in layers_of(model)]
     alone = [type(layer) for layer in source.backbone.model.layers]
     assert kinds.count(keras.layers.Conv2D) == alone.count(keras.layers.Conv2D)
     assert kinds.count(keras.layers.Dense) == len(fit.members) + 1
+
+
+def layers_of(model):
+    """Those of models inside it as well."""
+    for layer in model.layers:
+        yield from layers_of(layer) if isinstance(layer, keras.Model) else [layer]
 
 
 def test_a_run_of_it(tmp_path):

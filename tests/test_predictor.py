@@ -18,7 +18,9 @@ def data(tmp_path_factory):
     return class_folders(tmp_path_factory.mktemp("views") / "photos", n=14, size=(60, 50))
 
 
-@pytest.fixture(scope="module", params=["one view", "two views", "a head of two layers"])
+@pytest.fixture(
+    scope="module", params=["one view", "two views", "a head of two layers", "many classifiers"]
+)
 def run(request, data, tmp_path_factory):
     given = {
         "one view": {"strategy": "off-the-shelf", "transforms": "standardise"},
@@ -29,6 +31,7 @@ def run(request, data, tmp_path_factory):
             "epochs": 2,
             "views": "12",
         },
+        "many classifiers": {"strategy": "feature-ensemble", "views": "12"},
     }[request.param]
     root = tmp_path_factory.mktemp("run")
     given |= {"backbone": "cifar-resnet20", "store": root / "store", "tap": "stage2,stage3"}

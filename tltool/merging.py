@@ -31,6 +31,8 @@ def combined_model(
     combination: Combination,
     calibration: Calibration,
     canvas_size: tuple[int, int],
+    *,
+    inside: bool = True,
 ) -> keras.Model:
     """One model of several and of how their probabilities are combined.
 
@@ -41,6 +43,8 @@ def combined_model(
         calibration: of the combined scores.
         canvas_size: height and width of what it takes; members that take another size are given
             it resized.
+        inside: whether models inside them are taken apart, so that those that share some of their
+            layers share them here; `of_one_view` needs the network as a whole.
 
     Returns:
         From raw pixels `(n, *canvas_size, 3)`, uint8, to probabilities `(n, k)`, the last layer
@@ -48,7 +52,7 @@ def combined_model(
     """
     keras = import_keras()
     ops = keras.ops
-    merger = Merger(canvas_size)
+    merger = Merger(canvas_size, inside=inside)
     head = combination.head
     weighed = head is None
     used = [i for i, w in enumerate(combination.weights) if not weighed or w > 0]
@@ -89,19 +93,22 @@ def on_views(model: keras.Model, views: Views, input_size: tuple[int, int]) -> k
 
 
 def of_one_view(model: keras.Model, wanted: Any = None) -> keras.Model:
-    """From a single picture, of a model that averages features over several.
+    """From a single picture, of a model that is given features of several.
+
+    It is told that all views of the image have the features of that one.
 
     Args:
-        model: it holds the network as a model of its own, and one mean over views.
-        wanted: a tensor of the model beyond that mean; None for what it gives.
+        model: it holds the network as a model of its own, on the views of `views_model`.
+        wanted: a tensor of the model beyond those; None for what it gives.
     """
     keras = import_keras()
+    ops = keras.ops
     (inner,) = (layer for layer in model.layers if isinstance(layer, keras.Model))
-    (mean,) = (found for found in model.operations if type(found).__name__ == "Mean")
+    (each,) = (found for found in model.operations if type(found).__name__ == "Transpose")
+    n_views = each.output.shape[1]
     wanted = model.output if wanted is None else wanted
-    if wanted is mean.output:
-        return keras.Model(inner.input, inner.output)
-    return keras.Model(inner.input, keras.Model(mean.output, wanted)(inner.output))
+    same = ops.repeat(ops.expand_dims(inner.output, 1), n_views, axis=1)
+    return keras.Model(inner.input, keras.Model(each.output, wanted)(same))
 
 
 class Merger:
@@ -113,10 +120,12 @@ class Merger:
 
     Args:
         canvas_size: height and width of the canvas.
+        inside: whether models inside them are taken apart, or copied as a whole.
     """
 
-    def __init__(self, canvas_size: tuple[int, int]) -> None:
+    def __init__(self, canvas_size: tuple[int, int], *, inside: bool = True) -> None:
         keras = import_keras()
+        self._inside = inside
         self.canvas = keras.Input((*canvas_size, 3), dtype="uint8", name="canvas")
         self._size = canvas_size
         self._known: dict[tuple[str, ...], Any] = {}
@@ -138,7 +147,7 @@ class Merger:
         def done(operation: Any, *args: Any, **kwargs: Any) -> Any:
             return self._done(operation, args, kwargs, prefix)
 
-        return retraced(model, pixels, done)
+        return retraced(model, pixels, done, inside=self._inside)
 
     def _done(self, operation: Any, args: Any, kwargs: Any, prefix: str) -> Any:
         keras = import_keras()

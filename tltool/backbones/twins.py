@@ -67,19 +67,20 @@ def pooled_features(network: keras.Model, parts: Sequence[TapPart]) -> Any:
     return pooled[0] if len(pooled) == 1 else keras.layers.Concatenate(name="taps")(pooled)
 
 
-def retraced(model: Any, inputs: Any, call: Callable[..., Any]) -> Any:
+def retraced(model: Any, inputs: Any, call: Callable[..., Any], *, inside: bool = True) -> Any:
     """What a functional model gives for other inputs, operation by operation.
 
     Args:
-        model: with one input and one output; models inside it are gone through, too.
+        model: with one input and one output.
         inputs: a Keras tensor.
         call: does an operation: it is given that, and what it is applied to.
+        inside: whether models inside it are gone through, too, rather than done as a whole.
     """
     keras = import_keras()
     last, given = model.output._keras_history.operation, []
 
     def step(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(operation, keras.Model):
+        if inside and isinstance(operation, keras.Model):
             found = retraced(operation, args[0], call)
         else:
             found = call(operation, *args, **kwargs)

@@ -313,7 +313,7 @@ class MixtureFit(FittedClassifier):
         every_view = shown.model_of_each_view()
         models = [member.classifier.on(member.look.on(every_view)) for member in self.members]
         size = shown.canvas_size
-        return combined_model(models, self.combination, self.calibration, size)
+        return combined_model(models, self.combination, self.calibration, size, inside=False)
 
     def scores(self, source: FeatureSource, examples: Sequence[Example]) -> np.ndarray:
         """See `FittedClassifier`."""
