@@ -364,6 +364,8 @@ def test_the_best_end_is_taken(photos, monkeypatch, best):
     same = [(a == b).all() for a, b in zip(fitted.arrays, before, strict=True)]
     assert all(same) == (best == "the start")
     assert (fitted.choices["best_epoch"] == 0) == (best == "the start")
+    untouched = fitted.features_from(source).backbone.weights.hash == source.backbone.weights.hash
+    assert untouched == (best == "the start")
     if best == "as trained":
         assert fitted.choices["head"] == "as trained"
         return

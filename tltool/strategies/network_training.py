@@ -168,8 +168,7 @@ class NetworkTraining:
                 choices |= {name: whole.choices[name] for name in ("temperature", "calibration")}
                 fit = replace(fit, calibration=whole.calibration, held_out=whole.held_out)
         if best == "the start":
-            arrays = tuple(source.backbone.network.get_weights())
-            fit = replace(fit, arrays=arrays)
+            fit = replace(fit, arrays=None)
             choices["best_epoch"] = 0
         choices |= {
             "unfrozen": ", ".join(self._cut.unfrozen),

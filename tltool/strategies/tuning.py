@@ -88,11 +88,11 @@ class TunedFit(FeatureFit):
     """A network whose own weights were trained, and the head on it.
 
     Args:
-        arrays: the backbone's weights, in Keras's order.
+        arrays: the backbone's weights, in Keras's order; None where it is as it was.
     """
 
     classifier: Classifier
-    arrays: tuple[np.ndarray, ...]
+    arrays: tuple[np.ndarray, ...] | None
 
     def described(self) -> list[tuple[str, str]]:
         """See `FittedClassifier`."""
@@ -107,6 +107,8 @@ class TunedFit(FeatureFit):
 
     def features_from(self, source: FeatureSource) -> FeatureSource:
         """See `FittedClassifier`."""
+        if self.arrays is None:
+            return source.for_prediction()
         name = source.backbone.weights.source
         trained = source.backbone.with_weights(self.arrays, f"trained from {name}")
         return source.of_backbone(trained).for_prediction()
