@@ -24,7 +24,7 @@ from tltool.combining import Combination, CombinationChoice
 from tltool.comparing import compare
 from tltool.data import canvas
 from tltool.ensembles import members as members_module
-from tltool.ensembles.growing import GrownSettings
+from tltool.ensembles.growing import _PROCESS, GrownSettings, _facts, _memory
 from tltool.ensembles.processes import Task, places_for, run_tasks
 from tltool.ensembles.soups import _Kitchen, normalised_anew
 from tltool.ensembles.students import begun_by, student_settings
@@ -118,6 +118,37 @@ class TestRuns:
         assert 0 <= choices["nested_accuracy"] <= 1
         held = probabilities(root / "auto", "held_out.csv")
         assert set(held) == set(probabilities(runs[0], "held_out.csv"))
+
+    def test_tables_and_corrections_of_members_are_kept(self, pair, tmp_path):
+        """So that the images can be read again."""
+        data, _, root = pair
+        table, corrections = tmp_path / "photos.csv", tmp_path / "corrections.csv"
+        rows = [(f"{p.parent.name}/{p.name}", p.parent.name) for p in sorted(data.glob("*/*"))]
+        with table.open("w", newline="") as file:
+            csv.writer(file).writerows([("picture", "kind"), *rows])
+        for place in {Path(name).parent for name, _ in rows}:
+            shutil.copytree(data / place, tmp_path / place)
+        with corrections.open("w", newline="") as file:
+            csv.writer(file).writerows([("file", "correction"), (rows[0][0], rows[-1][1])])
+        columns = {"image_column": "picture", "label_column": "kind"}
+        members = []
+        for name, tap in (("a", None), ("b", "stage1")):
+            features_run(
+                table,
+                tmp_path / name,
+                tap=tap,
+                relabel=corrections,
+                store=root / "store",
+                **columns,
+            )
+            members.append(tmp_path / name)
+        both = tmp_path / "both"
+        tltool.ensemble(members, out=both, combine="mean")
+        run = tltool.Run(both)
+        assert (run.columns.image, run.columns.label) == ("picture", "kind")
+        assert run.relabel == str(corrections)
+        found = tltool.ensemble([both, members[0]], out=tmp_path / "all", combine="mean")
+        assert found.result.n_images == len(rows)
 
     def test_members_are_aligned_by_the_names_of_classes(self, pair, tmp_path):
         """A member whose classes come in another order is the same member."""
@@ -292,6 +323,15 @@ class TestRefused:
         assert said in result.output
         assert not (tmp_path / "out").exists()
 
+    def test_images_of_another_class_than_before(self, pair, tmp_path):
+        data, runs, _ = pair
+        moved = tmp_path / "photos"
+        shutil.copytree(data, moved)
+        (moved / "red").rename(moved / "crimson")
+        with pytest.raises(TltoolError, match="is of the class 'crimson' now, and was of 'red'"):
+            tltool.ensemble(runs, out=tmp_path / "out", data=moved)
+        assert not (tmp_path / "out").exists()
+
     def test_a_student_of_other_splits(self, pair, tmp_path):
         data, runs, root = pair
         features_run(data, tmp_path / "other", seed=1, store=root / "store")
@@ -400,19 +440,65 @@ class TestGrown:
         words = words_of_ensemble({"data": "photos", "settings": settings})
         assert words == ["photos", "--engine", "keras", "--seed", "3", "--set", "epochs=2"]
         assert words_of_ensemble({"data": "photos", "settings": {"seed": 0}}) == ["photos"]
+        words = words_of_ensemble({"data": "photos", "settings": {"l2_sp": True}})
+        assert settings_of([words[-1]]) == {"l2_sp": True}
+
+    @pytest.mark.parametrize(
+        ("combine", "soup", "said"),
+        [
+            ("auto", "greedy", []),
+            ("auto", "none", ["--soup", "none"]),
+            ("mean", "none", []),
+            ("mean", "greedy", ["--soup", "greedy"]),
+        ],
+    )
+    def test_the_command_says_what_is_averaged_where_that_is_not_usual(self, combine, soup, said):
+        words = words_of_ensemble({"runs": ["a", "b"], "combine": combine, "soup": soup})
+        assert [word for word in words if word in ("--soup", soup)] == said
+
+    def test_options_of_members(self):
+        settings = AdaptSettings(strategy="fine-tune", l2_sp=False, epochs=3)
+        words = settings.as_options()
+        assert "--l2-sp" not in words
+        assert words[words.index("--epochs") + 1] == "3"
+        assert "--l2-sp" in replace(settings, l2_sp=True).as_options()
+
+    def test_larger_images_take_more_memory(self):
+        small = AdaptSettings(backbone="cifar-resnet20", strategy="fine-tune")
+        large = replace(small, input_size="128")
+        assert _memory(large) - _PROCESS > 4 * (_memory(small) - _PROCESS)
+
+    def test_other_weights_make_another_ensemble(self, tmp_path):
+        file = tmp_path / "own.npz"
+        settings = GrownSettings((f"lenet5={file}", "cifar-resnet20"))
+        found = []
+        for content in (b"one", b"two"):
+            file.write_bytes(content)
+            found.append(_facts("photos", settings))
+        assert found[0] != found[1]
+
+    def test_a_block_of_the_members_is_none_of_the_students(self, caplog):
+        given = {"unfreeze": "stage2"}
+        assert student_settings("cifar-resnet20", given).unfreeze == "stage2"
+        assert student_settings("cifar-resnet20", {"unfreeze": "block9"}).unfreeze is None
+        assert "cifar-resnet20 has no block block9" in caplog.text
+        assert student_settings("cifar-resnet20", {"unfreeze": "last1"}).unfreeze == "last1"
 
     def test_a_student_goes_on_from_no_other_network(self, grown, tmp_path):
         """Above the layers that its features came from, a member's network is not its own."""
         student = AdaptSettings(backbone="cifar-resnet20", strategy="fine-tune")
         run = tmp_path / "run"
         shutil.copytree(grown[1][0].folder, run)
-        members = [{"run": str(run), "log_loss": 0.1}, {"run": str(run), "log_loss": None}]
-        assert begun_by(members, student).folder == run
+        assert begun_by([tltool.Run(run)], student).folder == run
+        held = set(tltool.Run(run).held_out().hashes)
+        assert begun_by([tltool.Run(run)], student, held).folder == run
+        seen = held | {h for h, split in tltool.Run(run).splits().items() if split == "train"}
+        assert begun_by([tltool.Run(run)], student, seen) is None
         facts = json.loads((run / "run.json").read_text())
         for name, value in (("tap", ["stage1:avg"]), ("input_size", [64, 64]), ("weights", "0")):
             changed = facts | {"settings": facts["settings"] | {name: value}}
             (run / "run.json").write_text(json.dumps(changed))
-            assert begun_by(members, student) is None
+            assert begun_by([tltool.Run(run)], student) is None
 
     def test_a_student_goes_on_by_itself(self, pair, grown, tmp_path):
         """Where the ensemble was finished and the student was not."""
@@ -429,6 +515,28 @@ class TestGrown:
         assert len(said["comparison"]["runs"]) == 4
         with pytest.raises(TltoolError, match="is finished"):
             tltool.resume(out)
+
+    def test_a_student_that_was_trained_is_compared_and_kept(self, grown, tmp_path, monkeypatch):
+        """Where only the comparison was missing, also of members in the ensemble's own folder."""
+        out = tmp_path / "grown"
+        shutil.copytree(grown[0].result.run, out)
+        monkeypatch.chdir(tmp_path)
+        facts = json.loads((out / "run.json").read_text())
+        inside = sorted(path.parent for path in (out / "members").glob("*/run.json"))
+        facts["settings"]["members"] = [{"run": str(path)} for path in inside]
+        (out / "run.json").write_text(json.dumps(facts | {"student": None, "comparison": None}))
+        made = (out / "student" / "model.keras").stat()
+        found = tltool.resume(out)
+        assert (out / "student" / "model.keras").stat().st_mtime_ns == made.st_mtime_ns
+        before = grown[0].student
+        assert found.as_json() | {"run": ""} == before.as_json() | {
+            "run": "",
+            "seconds": found.as_json()["seconds"],
+        }
+        assert (found.evaluation.confusion == before.evaluation.confusion).all()
+        said = json.loads((out / "run.json").read_text())
+        assert said["student"]["run"] == str(found.run)
+        assert len(said["comparison"]["runs"]) == 4
 
     def test_a_teacher_that_knows_the_test_images(self, pair, grown, tmp_path):
         data, _, _root = pair
@@ -535,6 +643,7 @@ class TestGrown:
     def test_what_is_wrong_is_told_before_anything_is_trained(self, pair, tmp_path):
         data, _, _ = pair
         for given, said in (
+            ({"settings": {"unfreeze": "block9"}}, "--unfreeze block9: cifar-resnet20 has"),
             ({"combine": "median"}, "Unknown --combine"),
             ({"soup": "tomato"}, "Unknown --soup"),
             ({"views": "augmented-4"}, "draws views at random"),
@@ -601,6 +710,16 @@ class TestSoups:
             np.testing.assert_allclose(mean, np.mean(each, axis=0), atol=1e-6)
         said, _ = tltool.predict(soup.folder, sorted(pair[0].glob("*/1*.png")))
         assert all(0.3 < one.top[0][1] <= 1 for one in said)
+
+    def test_a_network_that_is_there_twice_makes_no_soup(self, pair, grown, tmp_path, judged):
+        """Such as where both ended as they began."""
+        judged(-1.0)
+        runs = [grown[1][0].folder, tmp_path / "again"]
+        shutil.copytree(*runs)
+        found = tltool.ensemble(
+            runs, out=tmp_path / "out", soup="uniform", combine="mean", store=pair[2] / "store"
+        )
+        assert [m.strategy for m in found.members] == ["fine-tune", "fine-tune"]
 
     def test_too_few_images_make_no_soup(self, pair, grown, tmp_path):
         runs = [run.folder for run in grown[1]]

@@ -14,7 +14,7 @@ from tltool.advice import Advice, Evidence
 from tltool.advisor import advise_on, ranked
 from tltool.backbones import of_any_backbone
 from tltool.backbones.weights import is_at_hand
-from tltool.data import Dataset, check_listing, split_dataset
+from tltool.data import Dataset
 from tltool.evidence import TooFewImagesError, measure_evidence
 from tltool.features import FeatureSource, FeatureStore
 from tltool.race import race
@@ -90,10 +90,7 @@ def advise(
     candidates = _candidates(backbones, chosen)
     listing = chosen.listing(data)
     with FeatureStore(store) as kept:
-        checked, _ = check_listing(listing, bad_images=chosen.bad_images, cache=kept)
-        dataset, _ = split_dataset(
-            checked, seed=chosen.seed_of_splits, test=chosen.test, val=chosen.val
-        )
+        dataset, _, _ = chosen.checked_images(listing, kept)
         found, skipped = compare_backbones(candidates, kept, dataset)
         order = ranked([evidence for evidence, _, _ in found])
         evidence, own, source = next(f for f in found if f[0].backbone == order[0].backbone)

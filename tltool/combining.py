@@ -25,6 +25,7 @@ __all__ = [
     "choose_combination",
     "fit_combination",
     "too_few",
+    "usual_soup",
 ]
 
 SMALLEST = 1e-7
@@ -155,6 +156,11 @@ def choose_combination(
         nested = float(right.mean())
     made = fit_combination(chosen, probabilities, targets, folds, seed=seed)
     return CombinationChoice(made, table, nested, scores[chosen], "")
+
+
+def usual_soup(combine: str) -> str:
+    """Which averages of weights join the members where nothing is said of that."""
+    return "greedy" if combine == "auto" else "none"
 
 
 def too_few(n: int, m: int) -> bool:

@@ -18,7 +18,7 @@ from tltool.backbones import Backbone
 from tltool.backbones.kept import with_source_classes
 from tltool.backbones.layers import layer_table
 from tltool.changes import CHANGES
-from tltool.data import Dataset, check_listing, split_dataset
+from tltool.data import Dataset
 from tltool.features import FeatureSource, FeatureStore
 from tltool.layer_facts import Atlas, ChangeCurve, LayerFacts
 from tltool.layer_probes import Changed, Layer, Probe, layers_of, named, probed, sample_of
@@ -108,10 +108,7 @@ def atlas(
             weights = "trained"
             trained = source.backbone.with_weights(trained_arrays(run), str(run.folder))
             source = source.of_backbone(trained)
-        checked, _ = check_listing(listing, bad_images=chosen.bad_images, cache=kept)
-        dataset, _ = split_dataset(
-            checked, seed=chosen.seed_of_splits, test=chosen.test, val=chosen.val
-        )
+        dataset, _, _ = chosen.checked_images(listing, kept)
         left_out: tuple[str, ...] = ()
         if run is None:
             whole = with_source_classes(source.backbone)

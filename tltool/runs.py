@@ -304,6 +304,14 @@ class Run:
         if not (self.folder / _MODEL).is_file():
             raise TltoolError(f"{self.folder} has no {_MODEL}; copy the whole folder.")
 
+    @classmethod
+    def finished(cls, folder: str | Path) -> Run | None:
+        """The run of a folder, if that holds one that is whole."""
+        try:
+            return cls(folder)
+        except TltoolError:
+            return None
+
     def add(self, facts: Mapping[str, Any]) -> None:
         """Add to `run.json` what came of it later.
 
@@ -387,13 +395,19 @@ class Run:
         return TableColumns.named({name: given.get(name) for name in names})
 
     @property
+    def corrections(self) -> str | None:
+        """Where the file of corrected labels was that it was made with, if any."""
+        begun = (self.facts.get("begun") or {}).get("settings") or {}
+        return self.facts.get("corrections") or begun.get("relabel")
+
+    @property
     def relabel(self) -> str | None:
-        """The file of corrected labels that it was made with, if any.
+        """The same, which must be there still.
 
         Raises:
             TltoolError: it is gone, or is another by now.
         """
-        given = ((self.facts.get("begun") or {}).get("settings") or {}).get("relabel")
+        given = self.corrections
         if given is None:
             return None
         try:
@@ -405,7 +419,7 @@ class Run:
                 f"{given}, the corrections that {self.folder} was made with, is gone or has "
                 "changed; put it back as it was."
             )
-        return str(given)
+        return given
 
     @property
     def is_ensemble(self) -> bool:

@@ -5,14 +5,24 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from tltool._presets import backbone_names, recipe, recipe_names, views, views_for
 from tltool._validation import TltoolError, check_int, check_option, nearest
 from tltool.backbones import Backbone, WeightsMissingError, backbones_with, of_any_backbone
-from tltool.data import Listing, TableColumns, check_shares, read_listing
+from tltool.data import (
+    CheckReport,
+    Dataset,
+    Listing,
+    SplitReport,
+    TableColumns,
+    check_listing,
+    check_shares,
+    read_listing,
+    split_dataset,
+)
 from tltool.features import ENGINES, PRECISIONS, FeatureSource, FeatureStore
 from tltool.linear import check_transforms
 from tltool.strategies import (
@@ -29,7 +39,15 @@ from tltool.strategies import (
 from tltool.training import TrainingPlan
 from tltool.training.augmentation import check_augmentations
 
-__all__ = ["AUTO", "AdaptSettings", "own_settings", "seconds_of", "settings_of", "takes"]
+__all__ = [
+    "AUTO",
+    "AdaptSettings",
+    "adapt_options",
+    "own_settings",
+    "seconds_of",
+    "settings_of",
+    "takes",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -320,6 +338,10 @@ class AdaptSettings:
                 raise TltoolError(f"{function}() has no setting {name!r}: {nearest(name, known)}")
         return cls(**{**given, **fixed})
 
+    def as_options(self) -> list[str]:
+        """The options of `tltool adapt` that give these settings."""
+        return adapt_options(asdict(self))
+
     def listing(self, data: str | Path) -> Listing:
         """The images of a data set, as its table and corrections say.
 
@@ -327,6 +349,19 @@ class AdaptSettings:
             TltoolError: it cannot be read.
         """
         return read_listing(data, self.columns, self.relabel)
+
+    def checked_images(
+        self, listing: Listing, cache: FeatureStore
+    ) -> tuple[Dataset, CheckReport, SplitReport]:
+        """What can be used of these images, with splits; and what was found on the way.
+
+        Raises:
+            TltoolError: too little of it can.
+        """
+        checked, report = check_listing(listing, bad_images=self.bad_images, cache=cache)
+        seed = self.seed_of_splits
+        dataset, splits = split_dataset(checked, seed=seed, test=self.test, val=self.val)
+        return dataset, report, splits
 
     def make_backbone(self, warnings: list[str]) -> Backbone:
         """The backbone asked for, or the best whose weights can be had; says so in `warnings`."""
@@ -429,6 +464,23 @@ class AdaptSettings:
     def columns(self) -> TableColumns:
         """The columns of a table."""
         return TableColumns(self.image_column, self.label_column, self.split_column)
+
+
+def adapt_options(given: Mapping[str, Any]) -> list[str]:
+    """Options of `tltool adapt` for settings by name, of those that are not the usual ones."""
+    words: list[str] = []
+    for field in fields(AdaptSettings):
+        value = given.get(field.name)
+        if value is None or value is False or value == field.default:
+            continue
+        option = f"--{field.name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif str(value).startswith("-"):
+            words.append(f"{option}={value}")
+        else:
+            words += [option, str(value)]
+    return words
 
 
 def takes(strategy: str, setting: str) -> bool:

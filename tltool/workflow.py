@@ -18,6 +18,7 @@ from tltool._validation import TltoolError
 from tltool.advising import settle
 from tltool.backbones import Backbone
 from tltool.data import (
+    BadFile,
     CheckReport,
     Dataset,
     SplitReport,
@@ -28,7 +29,7 @@ from tltool.data import (
     split_dataset,
 )
 from tltool.doctor import Finding, examine, examine_probabilities
-from tltool.evaluation import Judged, judge, majority_class
+from tltool.evaluation import Interval, Judged, evaluate_predictions, judge, majority_class
 from tltool.features import FeatureSource, FeatureStore, feature_space
 from tltool.linear.linear_head import softmax
 from tltool.report import PACKAGES, findings_in_words
@@ -48,6 +49,7 @@ __all__ = [
     "check",
     "finish_run",
     "images_in",
+    "result_of",
     "resume",
     "versions",
 ]
@@ -189,10 +191,7 @@ def _adapted(
         backbone = chosen.make_backbone(warnings)  # what is wrong with it is told first
     with FeatureStore(place.store) as kept:
         with clock.phase("check"):
-            checked, report = check_listing(listing, bad_images=chosen.bad_images, cache=kept)
-            dataset, splits = split_dataset(
-                checked, seed=chosen.seed_of_splits, test=chosen.test, val=chosen.val
-            )
+            dataset, report, splits = chosen.checked_images(listing, kept)
         if any_backbone or chosen.strategy == AUTO:
             with clock.phase("advise"):
                 chosen, told = settle(chosen, kept, dataset, any_backbone=any_backbone)
@@ -325,6 +324,42 @@ def finish_run(
     )
     _write_run(writer, result, settled, dataset, fitted, judged.probabilities, report, splits)
     return result
+
+
+def result_of(run: Run) -> RunResult:
+    """What `adapt` found when it made a run.
+
+    Raises:
+        TltoolError: tables of the run are damaged.
+    """
+    facts, tested = run.facts, run.tested()
+    evaluation = evaluate_predictions(
+        tested.probabilities, tested.targets, majority=int(facts["majority"])
+    )
+    metrics = {name: Interval(**values) for name, values in facts["metrics"].items()}
+    return RunResult(
+        run=run.folder,
+        strategy=facts["strategy"],
+        backbone=facts["backbone"],
+        taps=tuple(facts["taps"]),
+        input_size=run.input_size,
+        views=facts["views"],
+        labels=run.labels,
+        n_train=facts["n_train"],
+        n_val=facts["n_val"],
+        n_test=facts["n_test"],
+        n_images=facts["check"]["n_images"],
+        evaluation=replace(evaluation, metrics=metrics),
+        seconds=facts["seconds"],
+        bad_files=tuple(BadFile(**one) for one in facts["bad_files"]),
+        warnings=tuple(facts["warnings"]),
+        notes=tuple(facts["notes"]),
+        findings=tuple(Finding(**one) for one in facts["findings"]),
+        choices=facts["choices"],
+        described=tuple((name, said) for name, said in facts["described"]),
+        calibration=facts["calibration"],
+        advice=facts["advice"],
+    )
 
 
 def resume(run: str | Path, *, data: str | Path | None = None) -> RunResult:

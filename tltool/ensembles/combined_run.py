@@ -100,7 +100,7 @@ def combine_runs(
     if settings.soup != "none":
         with clock.phase("average"), FeatureStore(settings.store) as store:
             members, notes = members.with_soups(out, dataset, check, splits, store)
-        if settings.combine != "auto":
+        if (settings.combine, settings.soup) != ("auto", "greedy"):  # they were asked for
             warnings += notes
     tested = [entrant(run) for run in members.runs]
     with clock.phase("fit"):
@@ -145,6 +145,7 @@ def combine_runs(
         | {
             "classes": len(dataset.labels),
             "majority": judged.evaluation.majority,
+            "corrections": members.runs[0].corrections,
             "canvas": {"height": height, "width": width, "views": 1},
             "check": asdict(check),
             "splits": asdict(splits),

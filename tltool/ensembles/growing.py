@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from typing import Any
 from tltool._files import printable, sha256_of
 from tltool._presets import backbone_preset, recipe, recipe_names, views_for
 from tltool._validation import TltoolError, check_int, check_option
+from tltool.backbones import boundary
 from tltool.backbones.layers import layer_table
-from tltool.data import check_listing, split_dataset
 from tltool.ensembles.combined_run import clear_parts, combine_runs
 from tltool.ensembles.members import CombinedSettings
 from tltool.ensembles.processes import Task, gpus, peak_memory, places_for, run_tasks
@@ -28,7 +28,7 @@ from tltool.strategies import STRATEGIES, FeatureEnsemble, FineTune, FromScratch
 from tltool.trained_networks import save_network
 from tltool.workflow import absolute
 
-__all__ = ["GrownSettings", "Planned", "grow", "is_finished"]
+__all__ = ["GrownSettings", "Planned", "grow"]
 
 # What a process takes before it sees an image, and each parameter and activation in training:
 # weights, gradients, momentum, the best so far; forwards, backwards and what is in flight.
@@ -217,7 +217,10 @@ def grow(
     out = out or free_folder(data, "ensemble", facts)
     RunWriter.check_folder(out, facts, force=force)
     for member in plan:  # what is wrong with one is told before any is trained
-        size = member.settings.make_backbone([]).input_size
+        backbone = member.settings.make_backbone([])
+        size = backbone.input_size
+        if (unfreeze := member.settings.unfreeze) not in (None, "auto"):
+            boundary(backbone.preset, size, str(unfreeze))
         if grown.views is not None and views_for(grown.views, size).random:
             raise TltoolError(
                 f"--views {grown.views} draws views at random, which is for training; take others."
@@ -228,12 +231,13 @@ def grow(
     if force:  # they are of other settings, or other images
         clear_parts(out)
     place = None if store is None else str(Path(store).expanduser().resolve())
-    writer.update({"begun": {"grow": {"data": absolute(data), "store": place, **asdict(grown)}}})
+    asked = {"data": absolute(data), "store": place, "jobs": jobs}
+    writer.update({"begun": {"grow": asked | asdict(grown)}})
     members = out / "members"
     tasks = [
         _task(data, member, members, store)
         for member in plan
-        if not is_finished(members / member.name)
+        if Run.finished(members / member.name) is None
     ]
     started = time.perf_counter()
     places = places_for(tasks, jobs)
@@ -260,31 +264,25 @@ def grow(
 
 
 def _facts(data: str | Path, grown: GrownSettings) -> dict[str, Any]:
+    files = [Path(network.partition("=")[2]).expanduser() for network in grown.backbones]
     facts = asdict(grown)
     given = dict(grown.settings or {})
     if given.get("relabel"):  # what it says counts, not where it is
         given["relabel"] = sha256_of(Path(given["relabel"])).hex()
     return facts | {
         "backbones": list(grown.backbones),
+        "own_weights": [sha256_of(file).hex() for file in files if file.is_file()],
         "strategies": list(grown.strategies),
         "recipes": None if grown.recipes is None else list(grown.recipes),
         "settings": given,
         **{f"{kind}_column": given.get(f"{kind}_column") for kind in ("image", "label", "split")},
+        "relabel": given.get("relabel"),
         "strategy": "ensemble",
         "data": printable(absolute(data)),
         "precision": given.get("precision", AdaptSettings.precision),
         "seed": given.get("seed", 0),
         "weights": None,
     }
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether it is a run that is whole."""
-    try:
-        Run(folder)
-    except TltoolError:
-        return False
-    return True
 
 
 def _task(data: str | Path, member: Planned, members: Path, store: str | Path | None) -> Task:
@@ -297,15 +295,9 @@ def _task(data: str | Path, member: Planned, members: Path, store: str | Path | 
     arguments = ["adapt", absolute(data), "--out", str(folder), "--quiet"]
     if store is not None:
         arguments += ["--store", str(store)]
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        default = None if field.default is MISSING else field.default
-        if value == default or value is None:
-            continue
-        option = f"--{field.name.replace('_', '-')}"
-        arguments.append(option if value is True else f"{option}={value}")
+    arguments += settings.as_options()
     log = members / f"{member.name}.log"
-    memory = _memory(settings)
+    memory = _memory(member.settings)
     return Task(member.name, tuple(arguments), folder, log, memory, member.after, prepare)
 
 
@@ -316,11 +308,11 @@ def _save_end(before: Path, start: Path) -> None:
 
 
 def _memory(settings: AdaptSettings) -> float:
-    """About how many bytes a member takes."""
+    """About how many bytes a member takes, at its size of images."""
     if settings.strategy not in (FineTune.name, FromScratch.name) or settings.backbone is None:
         return _PROCESS
     preset = backbone_preset(settings.backbone)
-    rows = layer_table(preset, preset.input_size)
+    rows = layer_table(preset, settings.make_backbone([]).input_size)
     activations = sum(math.prod(side or 1 for side in row.output_shape) for row in rows)
     batch = settings.batch_size or _BATCH
     return _PROCESS + _OF_PARAMETER * preset.parameters + _OF_ACTIVATION * batch * activations
@@ -330,10 +322,7 @@ def _extract(data: str | Path, members: Sequence[AdaptSettings], store: str | Pa
     """Features that members will read."""
     with FeatureStore(store) as kept:
         first = members[0]
-        dataset, _ = check_listing(first.listing(data), bad_images=first.bad_images, cache=kept)
-        dataset, _ = split_dataset(
-            dataset, seed=first.seed_of_splits, test=first.test, val=first.val
-        )
+        dataset, _, _ = first.checked_images(first.listing(data), kept)
         for settings in members:
             if settings.strategy != FromScratch.name:
                 settings.make_strategy().extract(settings.make_source(kept), dataset)

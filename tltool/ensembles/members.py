@@ -13,7 +13,14 @@ import numpy as np
 from tltool._files import counted, printable
 from tltool._presets import Views, views_for
 from tltool._validation import TltoolError, check_option
-from tltool.combining import CANDIDATES, METHODS, CombinationChoice, choose_combination, too_few
+from tltool.combining import (
+    CANDIDATES,
+    METHODS,
+    CombinationChoice,
+    choose_combination,
+    too_few,
+    usual_soup,
+)
 from tltool.comparing import Entrant, named, on_common_images
 from tltool.data import (
     CheckReport,
@@ -78,7 +85,7 @@ class CombinedSettings:
     def __post_init__(self) -> None:
         check_option("--combine", self.combine, COMBINE)
         if self.soup is None:
-            object.__setattr__(self, "soup", SOUPS[0] if self.combine == "auto" else "none")
+            object.__setattr__(self, "soup", usual_soup(self.combine))
         check_option("--soup", str(self.soup), ("none", *SOUPS))
         check_option("--engine", self.engine, ("auto", "keras", "openvino"))
 
@@ -149,12 +156,13 @@ class Members:
         ]
         return (
             asdict(self.settings)
-            | asdict(self.runs[0].columns)
+            | {f"{kind}_column": name for kind, name in asdict(self.runs[0].columns).items()}
             | {
                 "strategy": NAME,
                 "data": self._data,
                 "members": members,
                 "precision": self.precision,
+                "relabel": self.runs[0].facts["settings"].get("relabel"),
                 "weights": None,
             }
         )
@@ -176,6 +184,7 @@ class Members:
                 "now with --data."
             ) from error
         checked, report = check_listing(listing, cache=cache, for_training=False)
+        self._refuse_other_labels(checked.examples)
         splits = [run.splits() for run in self.runs]
 
         def split_of(example: Example) -> str:
@@ -191,6 +200,17 @@ class Members:
         kept = {name: sizes[name] for name in ("train", "val", "test") if sizes[name]}
         dataset = Dataset(checked.source, known, self.labels, frozenset(kept))
         return dataset, report, SplitReport(kept, (), ())
+
+    def _refuse_other_labels(self, examples: Sequence[Example]) -> None:
+        """Images whose class is not what it was when the members were made."""
+        before = {row.get("sha256"): row["label"] for row in self.runs[0].images()}
+        for example in examples:
+            known = before.get(example.hash.hex(), example.label)
+            if known != example.label:
+                raise TltoolError(
+                    f"{example.name} is of the class {example.label!r} now, and was of {known!r} "
+                    f"when {named(self.runs[0])} was made; put it back, or adapt the members again."
+                )
 
     def with_soups(
         self,
@@ -211,9 +231,10 @@ class Members:
                 groups.setdefault(kind, []).append(run)
         soups: list[Run] = []
         notes: list[str] = []
-        for runs in groups.values():
+        several = [runs for runs in groups.values() if len(runs) > 1]
+        for runs in several:
             held = len(held_out_of_all(runs, dataset))
-            if len(runs) > 1 and not too_few(held, len(self.runs) + 1):
+            if not too_few(held, len(self.runs) + len(several)):
                 folder = out / "members" / f"soup-{len(soups) + 1}-{runs[0].facts['backbone']}"
                 engine, seed = self.settings.engine, self.settings.seed
                 kind = str(self.settings.soup)
@@ -340,7 +361,10 @@ class Weighed:
                 accuracy = float((p.argmax(axis=1) == self.targets).mean())
                 loss = float(log_losses(p, self.targets).mean())
             strategy, backbone = str(run.facts["strategy"]), str(run.facts["backbone"])
-            found.append(MemberFacts(named(run), strategy, backbone, float(weight), accuracy, loss))
+            place = printable(str(run.folder.resolve()))
+            found.append(
+                MemberFacts(named(run), place, strategy, backbone, float(weight), accuracy, loss)
+            )
         return tuple(found)
 
     def choices(self) -> dict[str, Any]:

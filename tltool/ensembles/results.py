@@ -17,6 +17,7 @@ class MemberFacts:
 
     Args:
         run: its folder.
+        place: the same, from any folder.
         strategy: how it was adapted.
         backbone: the network.
         weight: its share in the mean; of stacking 1 over the number of members.
@@ -25,6 +26,7 @@ class MemberFacts:
     """
 
     run: str
+    place: str
     strategy: str
     backbone: str
     weight: float

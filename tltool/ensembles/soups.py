@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from tltool._clock import Clock
 from tltool._files import counted
 from tltool._keras import import_keras
 from tltool._presets import views
-from tltool._validation import TltoolError
 from tltool.backbones import Backbone
 from tltool.comparing import named
 from tltool.data import CheckReport, Dataset, Example, SplitReport, canvas
@@ -86,7 +84,7 @@ def make_soup(
     """
     members = [{"run": named(run), "model": run.key} for run in runs]
     given = runs[0].facts["settings"]
-    kept = ("backbone", "weights", "tap", "input_size", "precision", "data", "views")
+    kept = ("backbone", "weights", "tap", "input_size", "precision", "data", "views", "relabel")
     facts = {name: given.get(name) for name in kept} | {
         "strategy": "soup",
         "kind": kind,
@@ -94,7 +92,8 @@ def make_soup(
         "engine": engine,
         "seed": seed,
     }
-    if (finished := _finished(out, facts)) is not None:
+    finished = Run.finished(out)
+    if finished is not None and finished.facts["settings"] == facts:
         return finished
     clock = Clock()
     backbone = backbone_of(runs[0])
@@ -107,17 +106,10 @@ def make_soup(
     if fitted is None:
         return None
     writer = RunWriter(out, facts, force=out.exists())
+    writer.update({"corrections": runs[0].corrections})
     settled = Settled("soup", seed, runs[0].columns, source)
     finish_run(writer, settled, dataset, check, splits, fitted, [], list(fitted.notes), clock)
     return Run(out)
-
-
-def _finished(out: Path, facts: dict[str, Any]) -> Run | None:
-    try:
-        run = Run(out)
-    except TltoolError:
-        return None
-    return run if run.facts["settings"] == facts else None
 
 
 def held_out_of_all(runs: Sequence[Run], dataset: Dataset) -> tuple[Example, ...]:
@@ -161,6 +153,7 @@ class _Kitchen:
         for name, one in zip(names, arrays, strict=True):
             tried[name] = float(self._judged(one)[0].mean())
         order = sorted(range(len(arrays)), key=lambda i: tried[names[i]])
+        order = [i for n, i in enumerate(order) if not _is_among(arrays, i, order[:n])]
         used = order if kind == "uniform" else order[:1]
         if kind == "greedy":
             best = tried[names[order[0]]]
@@ -215,6 +208,11 @@ class _Kitchen:
         for start in range(0, len(some), _BATCH):
             rows = some[start : start + _BATCH]
             yield np.stack([canvas(checked_bytes(self._fitting[i]), size) for i in rows])
+
+
+def _is_among(arrays: Sequence[Arrays], i: int, others: Sequence[int]) -> bool:
+    """Whether one network is the same as another, such as where both ended as they began."""
+    return any(all(map(np.array_equal, arrays[i], arrays[j])) for j in others)
 
 
 def normalised_anew(

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from tltool._validation import TltoolError
+from tltool.backbones import boundary
 from tltool.comparing import Comparison, compare, named
 from tltool.ensembles.combined_run import comparison_table
 from tltool.ensembles.results import EnsembleResult
+from tltool.features import FeatureStore
 from tltool.reporting import finish_report
 from tltool.results import RunResult
 from tltool.runs import Run
 from tltool.settings import AdaptSettings, takes
-from tltool.strategies import FineTune
+from tltool.strategies import FineTune, split_off
 from tltool.trained_networks import save_network
-from tltool.workflow import adapt
+from tltool.workflow import adapt, result_of
 
 __all__ = [
     "begun_by",
@@ -80,8 +82,21 @@ def student_settings(backbone: str, given: Mapping[str, Any]) -> AdaptSettings:
         own["augment"] = _AUGMENT
     if weights:
         own["weights"] = str(Path(weights).expanduser().resolve())
+    if own.get("relabel"):
+        own["relabel"] = str(Path(own["relabel"]).expanduser().resolve())
     settings = AdaptSettings.checked("ensemble", own)
-    settings.make_backbone([])
+    network = settings.make_backbone([])
+    if settings.unfreeze not in (None, "auto"):
+        try:
+            boundary(network.preset, network.input_size, str(settings.unfreeze))
+        except TltoolError:  # it is a block of the members
+            _log.warning(
+                "%s has no block %s to train from; its student is trained as if nothing were said "
+                "of that.",
+                network.preset.name,
+                settings.unfreeze,
+            )
+            settings = replace(settings, unfreeze=None)
     return settings
 
 
@@ -127,19 +142,11 @@ def train_student(ensemble: Path) -> tuple[RunResult, Comparison]:
     Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015,
     https://arxiv.org/abs/1503.02531
     """
-    facts = Run(ensemble).facts
-    begun = facts["begun"].get("grow") or facts["begun"].get("combine")
-    given = dict(facts["settings"][_STUDENT]) | {"teacher": str(ensemble.resolve())}
-    data, start = str(facts["settings"]["data"]), ensemble / f"{_STUDENT}.safetensors"
-    if (before := begun_by(facts["members"], AdaptSettings(**given))) is not None:
-        _log.info("The student begins with the network of %s.", named(before))
-        save_network(before, start)
-        given["weights"] = str(start.resolve())
-    student = adapt(data, out=ensemble / _STUDENT, store=begun["store"], **given)
+    run = Run(ensemble)
+    student = _finished(run) or _trained(run)
     comparison = _compared(ensemble)
     own = asdict(comparison_table(comparison, "Against its members and its student"))
-    others = [table for table in facts["tables"] if table["anchor"] != own["anchor"]]
-    run = Run(ensemble)
+    others = [table for table in run.facts["tables"] if table["anchor"] != own["anchor"]]
     run.add(
         {
             _STUDENT: student.as_json(),
@@ -151,10 +158,55 @@ def train_student(ensemble: Path) -> tuple[RunResult, Comparison]:
     return student, comparison
 
 
-def lacks_student(ensemble: Path) -> bool:
+def _finished(ensemble: Run) -> RunResult | None:
+    """Its student, where that was trained and not yet compared."""
+    student = Run.finished(ensemble.folder / _STUDENT)
+    if student is None or student.facts["settings"]["teacher"] != ensemble.key:
+        return None
+    return result_of(student)
+
+
+def _trained(ensemble: Run) -> RunResult:
+    facts = ensemble.facts
+    begun = facts["begun"].get("grow") or facts["begun"].get("combine")
+    given = dict(facts["settings"][_STUDENT]) | {"teacher": str(ensemble.folder.resolve())}
+    data, start = str(facts["settings"]["data"]), ensemble.folder / f"{_STUDENT}.safetensors"
+    student = AdaptSettings(**given)
+    judging = _judging(student, data, begun["store"])
+    before = begun_by(_members_of(ensemble), student, judging)
+    if before is not None:
+        _log.info("The student begins with the network of %s.", named(before))
+        save_network(before, start)
+        given["weights"] = str(start.resolve())
+    return adapt(data, out=ensemble.folder / _STUDENT, store=begun["store"], **given)
+
+
+def _judging(student: AdaptSettings, data: str, store: str | None) -> set[str]:
+    """Hashes of the images that say when its training stops."""
+    with FeatureStore(store) as kept:
+        dataset, _, _ = student.checked_images(student.listing(data), kept)
+    examples = dataset.of("train", "val")
+    _, held, _ = split_off(examples, student.seed)
+    return {examples[i].hash.hex() for i in held}
+
+
+def _members_of(ensemble: Run) -> list[Run]:
+    """Its members, wherever it lies by now, that of the lowest log loss first."""
+
+    def log_loss(member: Mapping[str, Any]) -> float:
+        return math.inf if member["log_loss"] is None else float(member["log_loss"])
+
+    found = []
+    for member in sorted(ensemble.facts["members"], key=log_loss):
+        place = Path(member["place"])
+        moved = ensemble.folder / "members" / place.name
+        found.append(Run(moved if moved.is_dir() and not place.is_dir() else place))
+    return found
+
+
+def lacks_student(ensemble: Run) -> bool:
     """Whether a finished ensemble was to have a student that is not finished."""
-    facts = Run(ensemble).facts
-    return bool(facts["settings"].get(_STUDENT)) and not facts.get(_STUDENT)
+    return bool(ensemble.facts["settings"].get(_STUDENT)) and not ensemble.facts.get(_STUDENT)
 
 
 def with_student(found: EnsembleResult) -> EnsembleResult:
@@ -163,15 +215,18 @@ def with_student(found: EnsembleResult) -> EnsembleResult:
     return replace(found, student=student, comparison=comparison)
 
 
-def begun_by(members: Sequence[Mapping[str, Any]], student: AdaptSettings) -> Run | None:
-    """The best of the members, by held-out log loss, that a student can go on from.
+def begun_by(
+    members: Sequence[Run], student: AdaptSettings, judging: Collection[str] = ()
+) -> Run | None:
+    """The first of some members that a student can go on from; None where there is none.
 
-    Their networks were trained from the weights that it would begin with, as high up as it uses
-    them. None where there is none.
+    Its network was trained from the weights that the student would begin with, as high up as that
+    uses them, and by none of the images that judge the student.
 
     Args:
-        members: with their `run` and `log_loss`, as the facts of an ensemble have them.
+        members: the best first.
         student: its settings.
+        judging: hashes of those images.
     """
     backbone = student.make_backbone([])
     wanted = (
@@ -180,13 +235,11 @@ def begun_by(members: Sequence[Mapping[str, Any]], student: AdaptSettings) -> Ru
         [str(part) for part in backbone.parts],
         list(backbone.input_size),
     )
-
-    def log_loss(member: Mapping[str, Any]) -> float:
-        return math.inf if member["log_loss"] is None else float(member["log_loss"])
-
-    for member in sorted(members, key=log_loss):
-        run = Run(member["run"])
+    for run in members:
         if run.facts["strategy"] not in _GONE_ON_FROM or not run.trained_network:
+            continue
+        told = run.held_out()
+        if not {*judging} <= {*(() if told is None else told.hashes)}:
             continue
         own = run.facts["settings"]
         if tuple(own[name] for name in ("backbone", "weights", "tap", "input_size")) == wanted:
@@ -200,6 +253,8 @@ def _compared(ensemble: Path) -> Comparison:
     listed = settings.get("members")
     others = [member["run"] for member in listed] if isinstance(listed, list) else []
     inside = sorted(path.parent for path in (ensemble / "members").glob("*/run.json"))
+    known = {Path(other).resolve() for other in others}
+    more = [path for path in inside if path.resolve() not in known]
     student = ensemble / _STUDENT
     seed = int(settings.get("seed") or 0)
-    return compare([ensemble, student, *others, *inside], seed=seed, aside=student)
+    return compare([ensemble, student, *others, *more], seed=seed, aside=student)

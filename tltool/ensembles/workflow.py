@@ -10,7 +10,7 @@ from typing import Any
 
 from tltool._validation import TltoolError
 from tltool.ensembles.combined_run import combine_runs
-from tltool.ensembles.growing import GrownSettings, grow, is_finished
+from tltool.ensembles.growing import GrownSettings, grow
 from tltool.ensembles.members import CombinedSettings
 from tltool.ensembles.results import EnsembleResult
 from tltool.ensembles.students import (
@@ -21,7 +21,7 @@ from tltool.ensembles.students import (
     with_student,
 )
 from tltool.results import RunResult
-from tltool.runs import RunWriter
+from tltool.runs import Run, RunWriter
 from tltool.settings import AdaptSettings
 from tltool.strategies import FineTune
 from tltool.workflow import absolute
@@ -184,7 +184,8 @@ def resume(run: str | Path, *, data: str | Path | None = None) -> RunResult | En
         >>> result = tltool.resume("runs/photos-resnet50")
     """
     folder = Path(run).expanduser()
-    if is_finished(folder) and lacks_student(folder):
+    whole = Run.finished(folder)
+    if whole is not None and lacks_student(whole):
         return train_student(folder)[0]
     begun = RunWriter.begun(folder)
     kind = next((name for name in ("combine", "grow") if name in begun), None)
@@ -202,7 +203,7 @@ def resume(run: str | Path, *, data: str | Path | None = None) -> RunResult | En
             runs = given.pop("runs")
             chosen = CombinedSettings(**given)
         else:
-            images = given.pop("data")
+            images, jobs = given.pop("data"), given.pop("jobs")
             del given["store"]
             for name in ("backbones", "strategies", "recipes"):
                 given[name] = None if given.get(name) is None else tuple(given[name])
@@ -214,7 +215,7 @@ def resume(run: str | Path, *, data: str | Path | None = None) -> RunResult | En
     if kind == "combine":
         found = combine_runs(runs, folder, chosen)
     else:
-        found = grow(images, folder, grown, store=store)
+        found = grow(images, folder, grown, store=store, jobs=jobs)
     return found if student is None else with_student(found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 from tltool._files import counted
 from tltool._presets import backbone_names, backbone_preset
 from tltool._validation import TltoolError
+from tltool.combining import usual_soup
 from tltool.data import kinds_in_words
 from tltool.label_errors import suspected_labels
 from tltool.metrics import METRIC_NAMES, Interval
@@ -24,7 +25,7 @@ from tltool.report.predictions import Tested
 from tltool.results import TRIED, tried_in_words
 from tltool.run_features import RunImages
 from tltool.runs import Run
-from tltool.settings import AdaptSettings, own_settings
+from tltool.settings import AdaptSettings, adapt_options, own_settings
 
 __all__ = ["PACKAGES", "DoubtedImage", "ReportTable", "RunContent", "words_of_ensemble"]
 
@@ -251,9 +252,8 @@ class RunContent:
             for name, value in asdict(self.run.columns).items()
             if value is not None
         )
-        begun = (self.facts.get("begun") or {}).get("settings") or {}
-        if begun.get("relabel"):
-            columns += f" --relabel {shlex.quote(begun['relabel'])}"
+        if self.run.corrections:
+            columns += f" --relabel {shlex.quote(self.run.corrections)}"
         return [
             self.reproduced_by,
             f"tltool evaluate {run} {data} --split test{columns}",
@@ -276,14 +276,8 @@ class RunContent:
             if kind in begun:
                 return shlex.join(["tltool", "ensemble", *words_of_ensemble(begun[kind])])
         given = begun.get("settings") or self.facts["settings"]
-        words = ["tltool", "adapt", begun.get("data") or self.source]
-        for field in fields(AdaptSettings):
-            value = given.get(field.name)
-            if value is None or value == field.default:
-                continue
-            option = f"--{field.name.replace('_', '-')}"
-            words += [option] if value is True else [option, str(value)]
-        return shlex.join(words)
+        data = begun.get("data") or self.source
+        return shlex.join(["tltool", "adapt", data, *adapt_options(given)])
 
     @cached_property
     def card(self) -> list[CardSection]:
@@ -357,7 +351,7 @@ class RunContent:
 
 
 # What `tltool ensemble` does where nothing is said.
-_USUAL = {"combine": "auto", "soup": "none", "engine": "auto", "seed": 0}
+_USUAL = {"combine": "auto", "engine": "auto", "seed": 0}
 
 
 def words_of_ensemble(begun: Mapping[str, Any]) -> list[str]:
@@ -368,6 +362,8 @@ def words_of_ensemble(begun: Mapping[str, Any]) -> list[str]:
         if name in ("runs", "settings") or (name == "data" and not runs):
             continue
         if value in (None, "", [], False) or value == _USUAL.get(name):
+            continue
+        if name == "soup" and value == usual_soup(str(begun.get("combine", "auto"))):
             continue
         if name == "student":
             weights = value.get("weights")
@@ -392,5 +388,6 @@ def _words_of_settings(
     for name in names:
         value = settings.get(name)
         if value is not None and value != getattr(usual, name, None):
-            words += [f"--{name}", str(value)] if name in _USUAL else ["--set", f"{name}={value}"]
+            said = str(value).lower() if isinstance(value, bool) else str(value)
+            words += [f"--{name}", said] if name in _USUAL else ["--set", f"{name}={said}"]
     return words

@@ -1,6 +1,7 @@
 """The ways to adapt a backbone to a data set, behind one contract."""
 
 from tltool.strategies.cutting import CACHES
+from tltool.strategies.examples import split_off
 from tltool.strategies.feature_ensemble import FeatureEnsemble
 from tltool.strategies.fine_tune import FineTune
 from tltool.strategies.from_scratch import FromScratch
@@ -22,6 +23,7 @@ __all__ = [
     "OffTheShelf",
     "Strategy",
     "Teacher",
+    "split_off",
 ]
 
 STRATEGIES: dict[str, type[Strategy]] = {
