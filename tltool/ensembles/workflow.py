@@ -203,7 +203,7 @@ def resume(run: str | Path, *, data: str | Path | None = None) -> RunResult | En
             runs = given.pop("runs")
             chosen = CombinedSettings(**given)
         else:
-            images, jobs = given.pop("data"), given.pop("jobs")
+            images, jobs = given.pop("data"), given.pop("jobs", None)
             del given["store"]
             for name in ("backbones", "strategies", "recipes"):
                 given[name] = None if given.get(name) is None else tuple(given[name])
