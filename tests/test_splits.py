@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,26 @@ def test_given_splits_are_never_drawn_again():
         assert report.sizes["val"] > 0
     done, _ = split_dataset(data, seed=0, test=0.5, val=0.0)
     assert splits_of(done) == given
+
+
+def test_a_drawn_split_holds_no_near_duplicate_of_a_given_one():
+    """Validation images are fitted on in the end, and test images must not resemble those."""
+    groups = {f"{label}/{i + 40}": content(f"{label}{i}") for label in "ab" for i in range(20)}
+    splits = {f"{label}/{i}": "val" if i < 20 else "train" for label in "ab" for i in range(80)}
+    for seed in range(5):
+        done, _ = split_dataset(
+            dataset({"a": 80, "b": 80}, groups, splits), seed=seed, test=0.3, val=0.1
+        )
+        tested = {e.group for e in done.of("test")}
+        assert tested
+        assert not tested & {e.group for e in done.of("train", "val")}
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_given_split_without_an_image_that_can_be_used(split):
+    empty = replace(dataset({"a": 9, "b": 9}), given_splits=frozenset({"train", split}))
+    with pytest.raises(TltoolError, match=f"brings a {split} split, and none of its images"):
+        split_dataset(empty, seed=0, test=0.2, val=0.1)
 
 
 def test_missing_test_split_comes_from_train(tmp_path):

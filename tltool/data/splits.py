@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from tltool._validation import TltoolError, check_fraction
@@ -38,8 +38,9 @@ def split_dataset(
     A group of near-duplicates goes where its draw says: SHA-256 of the seed and the group's
     smallest content hash, read as a number in [0, 1), below `test` for the test split, below
     `test + val` for validation. So shares hold in expectation, and added images move none but
-    their own group. A class that is left without an image in some split gives it, of its groups
-    that it can spare, the one with the lowest draw.
+    their own group. A group of which the data have put an image into val or test is not drawn:
+    its other images are trained on. A class that is left without an image in some split gives it,
+    of its groups that it can spare, the one with the lowest draw.
 
     Args:
         dataset: as checked.
@@ -51,6 +52,12 @@ def split_dataset(
         TltoolError: shares that leave nothing to train on, or a class with too few images.
     """
     check_shares(test, val)
+    for split in dataset.given_splits - {"train"}:
+        if not dataset.of(split):
+            raise TltoolError(
+                f"{dataset.source} brings a {split} split, and none of its images can be used; "
+                "mend them, or take the split away so that one is drawn."
+            )
     wanted = [
         s for s in SPLITS if s in dataset.given_splits or {"val": val, "test": test}.get(s, 1)
     ]
@@ -58,10 +65,14 @@ def split_dataset(
     open_examples = [e for e in dataset.examples if e.split in ("", "train")]
     shares = {s: share for s, share in (("test", test), ("val", val)) if s in drawn}
     draws = {e.group: _draw(seed, e.group) for e in open_examples}
-    split_of = {group: _split_at(draw, shares) for group, draw in draws.items()}
+    given_away = {e.group for e in dataset.examples if e.split not in ("", "train")}
+    split_of = {
+        group: "train" if group in given_away else _split_at(draw, shares)
+        for group, draw in draws.items()
+    }
     moved: list[str] = []
     if len(drawn) > 1:
-        moved = _complete_classes(open_examples, drawn, draws, split_of)
+        moved = _complete_classes(open_examples, drawn, draws, split_of, given_away)
     examples = tuple(
         replace(e, split=split_of[e.group]) if e.split in ("", "train") else e
         for e in dataset.examples
@@ -106,8 +117,12 @@ def _complete_classes(
     splits: list[str],
     draws: dict[bytes, float],
     split_of: dict[bytes, str],
+    fixed: Collection[bytes],
 ) -> list[str]:
-    """Give each class an image in each split, changing `split_of`; returns "class: split"s."""
+    """Give each class an image in each split, changing `split_of`; returns "class: split"s.
+
+    Groups that are fixed stay where they are.
+    """
     groups_of: dict[str, set[bytes]] = defaultdict(set)
     labels_of: dict[bytes, set[str]] = defaultdict(set)
     for e in examples:
@@ -128,11 +143,13 @@ def _complete_classes(
                 members[split_of[group]].append(group)
             if members[split]:
                 continue
-            spare = [g for g in groups if _can_spare(g, labels_of, groups_of, split_of)]
+            free = [g for g in groups if g not in fixed]
+            spare = [g for g in free if _can_spare(g, labels_of, groups_of, split_of)]
             if not spare:
                 raise TltoolError(
                     f"Class {label!r} cannot be put into each of {', '.join(splits)} because its "
-                    "images are near-duplicates of other classes' images; add some images to it."
+                    "images are near-duplicates of other classes' images, or of those in given "
+                    "splits; add some images to it."
                 )
             split_of[spare[0]] = split
             moved.append(f"{label}: {split}")
