@@ -57,9 +57,24 @@ def test_numbers_are_in_natural_order(tmp_path):
 )
 def test_split_folders(tmp_path, folders, expected):
     for i, folder in enumerate(folders):
-        class_folders(tmp_path / folder, n=2, start=10 * i)
+        inside = {"classes": ("front", "side")} if folder == "car" else {}
+        class_folders(tmp_path / folder, n=2, start=10 * i, **inside)
     listing = read_listing(tmp_path)
     assert {e.split for e in listing.entries} == expected
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("train", "dev"), "a train folder and beside it 'dev' with the same classes"),
+        (("train", "val", "validation"), "val and validation, which both name the val split"),
+    ],
+)
+def test_split_folders_that_would_be_taken_for_classes(tmp_path, folders, said):
+    for i, folder in enumerate(folders):
+        class_folders(tmp_path / folder, n=2, start=10 * i)
+    with pytest.raises(TltoolError, match=said):
+        read_listing(tmp_path)
 
 
 def test_split_folders_beside_what_is_none(tmp_path):

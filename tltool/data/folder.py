@@ -139,9 +139,25 @@ def _split_folders(root: Path, files: list[Path]) -> dict[str, str]:
     tops = {p[0] for p in parts if len(p) > 1}
     splits = {top: split for top in sorted(tops) if (split := split_name(top))}
     classes_inside = any(splits.get(p[0]) == "train" and len(p) > 2 for p in parts)
-    if not classes_inside or len(set(splits.values())) < len(splits):
+    if not classes_inside:
         return {}
+    for split in set(splits.values()):
+        if len(same := [top for top, found in splits.items() if found == split]) > 1:
+            raise TltoolError(
+                f"{root} has the folders {' and '.join(same)}, which both name the {split} split; "
+                "put their images into one of them."
+            )
     others = sorted(tops - set(splits))
+    inside: dict[str, set[str]] = {}
+    for top, *below in parts:
+        if len(below) > 1:
+            inside.setdefault(splits.get(top, top), set()).add(below[0])
+    for other in others:
+        if inside.get(other, set()) & inside["train"]:
+            raise TltoolError(
+                f"{root} has a train folder and beside it {other!r} with the same classes; call "
+                "that val or test, or move it away."
+            )
     if others and len(splits) > 1:
         raise TltoolError(
             f"{root} has the splits {', '.join(splits)} and beside them the folder {others[0]!r} "
