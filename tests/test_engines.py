@@ -5,6 +5,8 @@ import pytest
 from conftest import lively
 
 from tltool import Backbone
+from tltool._presets import views
+from tltool.backbones.views import views_model
 from tltool.features import make_engine
 
 
@@ -38,6 +40,17 @@ def test_bfloat16_is_another_precision(engine, name):
     assert rough.dtype == np.float32
     assert np.abs(rough - exact).max() / np.abs(exact).max() < 0.3
     np.testing.assert_array_equal(exact_engine(pixels), exact)  # it did not change the other
+
+
+def test_bfloat16_reaches_the_network_inside_of_views():
+    backbone, two = Backbone("cifar-resnet20"), views("2")
+    pixels = np.random.default_rng(2).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    exact, rough = (
+        make_engine("keras", "bf16-views", lambda: views_model(backbone.model, two, (32, 32)), p)
+        for p in ("float32", "bfloat16")
+    )
+    apart = np.abs(rough(pixels) - exact(pixels)).max() / np.abs(exact(pixels)).max()
+    assert 1e-4 < apart < 0.3
 
 
 def test_openvino_sends_nothing():

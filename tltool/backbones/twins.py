@@ -39,6 +39,8 @@ def in_bfloat16(model: keras.Model) -> keras.Model:
     keras = import_keras()
 
     def copy(layer: Any) -> Any:
+        if isinstance(layer, keras.Model):
+            return in_bfloat16(layer)
         config = layer.get_config()
         # what preprocessing gives out is the network's input: that stays as exact as it is
         kept = layer.name == PREPROCESSING or isinstance(layer, keras.layers.InputLayer)
