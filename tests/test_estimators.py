@@ -14,7 +14,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import tltool
-from tltool import Ensemble, FeatureExtractor, FeatureStore, TltoolError, TransferClassifier
+from tltool import (
+    Backbone,
+    Ensemble,
+    FeatureExtractor,
+    FeatureStore,
+    TltoolError,
+    TransferClassifier,
+)
+from tltool.backbones.weight_files import save_safetensors
 from tltool.data import canvas
 from tltool.linear.estimators import (
     FeatureDropout,
@@ -271,6 +279,21 @@ class TestTransferClassifier:
         with ThreadPoolExecutor(4) as pool:
             found = list(pool.map(lambda image: model.predict_proba([image]), new))
         np.testing.assert_allclose(np.concatenate(found), model.predict_proba(new), atol=1e-5)
+
+    def test_other_weights_than_it_was_fitted_with(self, photos, tmp_path):
+        paths, labels, store = photos
+        file = tmp_path / "own.safetensors"
+        backbone = Backbone("cifar-resnet20")
+        save_safetensors(backbone.network, file, {})
+        model = classifier(store, classifier="lda", weights=str(file)).fit(paths, labels)
+        text = pickle.dumps(model)
+        expected = model.predict_proba(paths)
+        np.testing.assert_array_equal(pickle.loads(text).predict_proba(paths), expected)  # noqa: S301
+        backbone.network.set_weights([w * 1.1 for w in backbone.network.get_weights()])
+        save_safetensors(backbone.network, file, {})
+        with pytest.raises(TltoolError, match="was fitted with cifar-resnet20, SHA-256"):
+            pickle.loads(text).predict_proba(paths)  # noqa: S301
+        model.fit(paths, labels).predict_proba(paths)
 
     def test_what_failed_leaves_no_trace(self, photos):
         from sklearn.exceptions import NotFittedError

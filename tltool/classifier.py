@@ -172,7 +172,7 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
                 "least two."
             )
         dataset = Dataset("memory", examples, names)
-        asked, store = self._settings(), self._source(anew=True).store
+        asked, store = self._settings(), self._source_to_fit().store
         settings, advice = settle(asked, store, dataset)
         if settings != asked:
             self._followed = settings
@@ -184,6 +184,7 @@ class TransferClassifier(ClassifierMixin, ImageEstimator):
             weights=_checked_weights(sample_weight, examples),
         )
         source.store.trim()
+        self._fitted_with(source)
         self._fitted = fitted
         self.classes_ = classes
         self.choices_ = fitted.choices

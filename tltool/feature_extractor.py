@@ -68,7 +68,8 @@ class FeatureExtractor(TransformerMixin, ImageEstimator):
         Raises:
             TltoolError: an unknown name, or weights that cannot be had.
         """
-        source = self._source(anew=True)
+        source = self._source_to_fit()
+        self._fitted_with(source)
         self.widths_ = source.widths
         self.n_features_out_ = sum(source.widths)
         self.names_ = [str(part) for part in source.backbone.parts]
