@@ -169,6 +169,19 @@ def test_write_ahead_log_locally_and_rollback_journal_on_network_folders(tmp_pat
     assert mode(tmp_path / "remote") == "delete"
 
 
+@pytest.mark.parametrize("kind", ["nfs4", "ext4"])
+def test_what_an_automounter_has_mounted_counts(tmp_path, monkeypatch, kind):
+    mounts = f"/dev/a / ext4 rw 0 0\nauto.home {tmp_path} autofs rw 0 0\nx {tmp_path} {kind} rw 0 0"
+    monkeypatch.setattr(store_module.Path, "read_text", lambda *_: mounts)
+    assert store_module._on_network(tmp_path / "store") == (kind == "nfs4")
+
+
+def test_a_store_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with FeatureStore("~/store") as store:
+        assert store.path.parent == tmp_path / "store"
+
+
 def test_newer_format_is_refused(tmp_path):
     with FeatureStore(tmp_path) as store:
         store._connection.execute("PRAGMA user_version = 99")

@@ -32,7 +32,9 @@ def sha256_of(path: Path) -> bytes:
 def cache_folder() -> Path:
     """Where tltool keeps what it can make again: `TLTOOL_CACHE`, else the user's cache folder."""
     named = os.environ.get("TLTOOL_CACHE")
-    return Path(named) if named else Path(platformdirs.user_cache_dir("tltool", appauthor=False))
+    if named:
+        return Path(named).expanduser()
+    return Path(platformdirs.user_cache_dir("tltool", appauthor=False))
 
 
 @contextmanager

@@ -138,7 +138,7 @@ def shared_store(folder: str | Path | None = None) -> FeatureStore:
 
     For estimators, which are copied and refitted many times over.
     """
-    path = (Path(folder) if folder else default_store_folder()).resolve()
+    path = (Path(folder).expanduser() if folder else default_store_folder()).resolve()
     opened = vars(_opened).setdefault("stores", {})
     key = (os.getpid(), path)
     if key not in opened:
@@ -173,7 +173,7 @@ class FeatureStore:
     def __init__(
         self, folder: str | Path | None = None, max_bytes: int | None = None, *, create: bool = True
     ) -> None:
-        folder = Path(folder) if folder else default_store_folder()
+        folder = Path(folder).expanduser() if folder else default_store_folder()
         self.path = folder / _FILE
         if not create and not self.path.is_file():
             raise TltoolError(
@@ -498,5 +498,6 @@ def _on_network(folder: Path) -> bool:
         return False
     place = folder.resolve()
     holding = [m for m in mounts if place.is_relative_to(m[1].replace("\\040", " "))]
-    kind = max(holding, key=lambda m: len(m[1]))[2] if holding else ""
+    # the last of those at one place: an automounter's own comes before what it mounts there
+    kind = max(reversed(holding), key=lambda m: len(m[1]))[2] if holding else ""
     return kind.removeprefix("fuse.") in _NETWORK_FILE_SYSTEMS
