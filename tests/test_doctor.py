@@ -74,6 +74,10 @@ class TestEmbedded:
         assert found.level == "warning"
         assert "nearly black" in found.text
 
+    def test_nearly_black_images_of_a_network_that_remembers_nothing(self, digits):
+        found = finding(examine_pixels(Backbone("lenet5", "none"), digits // 20), "scale")
+        assert (found.level, "nearly black" in found.text) == ("warning", True)
+
     @needs_shared("data/cifar10_jpeg.zip")
     def test_colours(self, backbone):
         with zipfile.ZipFile(SHARED / "data" / "cifar10_jpeg.zip") as files:

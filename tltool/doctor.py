@@ -131,6 +131,7 @@ def examine_pixels(
     else:
         text = "Cannot tell: the network has no batch normalisation that remembers its source."
         scale, channels = (Finding(check, "unknown", text) for check in ("scale", "channels"))
+        scale = _nearly_black(np.asarray(pixels)) or scale
     return weights, scale, channels, _examine_freezing(backbone, pixels[:2])
 
 
@@ -200,6 +201,17 @@ def _examine_pixels(
     return scale, _examine_channels(found, moments(pixels[..., ::-1]), source, farthest)
 
 
+def _nearly_black(pixels: np.ndarray) -> Finding | None:
+    brightest = float(np.quantile(pixels, 0.999))
+    if not 1 < brightest < _NEARLY_BLACK or pixels.min() < 0:
+        return None
+    text = (
+        f"The images are nearly black: one pixel in a thousand is above {brightest:.0f} of "
+        "255; look at one in an image viewer, and brighten them if it shows too little."
+    )
+    return Finding("scale", "warning", text)
+
+
 def _examine_scale(
     backbone: Backbone,
     pixels: np.ndarray,
@@ -215,13 +227,8 @@ def _examine_scale(
     }
     best = min(others, key=lambda words: others[words])
     alike = domain_distance(found[:_RESCALED], source)
-    brightest = float(np.quantile(pixels, 0.999))
-    if 1 < brightest < _NEARLY_BLACK and pixels.min() >= 0:
-        text = (
-            f"The images are nearly black: one pixel in a thousand is above {brightest:.0f} of "
-            "255; look at one in an image viewer, and brighten them if it shows too little."
-        )
-        return Finding("scale", "warning", text)
+    if (black := _nearly_black(pixels)) is not None:
+        return black
     if others[best] < _BETTER_SCALE * alike:
         text = (
             f"The network seems to get its input on a wrong scale: {best}, its distance to what it "
