@@ -6,6 +6,7 @@ from scipy import optimize, stats
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.neighbors import KNeighborsClassifier
 
+from tltool import transferability
 from tltool.transferability import h_score, leep, log_evidence, nce, nearest_neighbours
 
 
@@ -32,6 +33,14 @@ def test_log_evidence_is_the_highest_density(n, d):
         fits = [optimize.minimize(density, s, (y,), method="Nelder-Mead") for s in starts]
         expected.append(-min(fit.fun for fit in fits) / n)
     assert log_evidence(features, targets, 3) == pytest.approx(np.mean(expected), abs=1e-4)
+
+
+def test_log_evidence_of_many_images_does_not_depend_on_empty_features(monkeypatch):
+    """Scores are compared, so they are of the same images whatever the number of features."""
+    monkeypatch.setattr(transferability, "_MOST_IMAGES", 40)
+    features, targets = examples(60)
+    wide = np.hstack([features, np.zeros((60, 50))])
+    assert log_evidence(wide, targets, 3) == pytest.approx(log_evidence(features, targets, 3))
 
 
 def test_log_evidence_leaves_out_classes_without_images_and_bears_constants():

@@ -15,9 +15,9 @@ _SMALLEST = 1e-30
 # Of the sphere in a covariance, however little the images ask for: it can be inverted then.
 _LEAST_SHRINKAGE = 1e-6
 
-# Images that are looked at, of so many features or more: beyond it a score changes little, and
-# costs much.
-_MOST_IMAGES = ((4000, 4000), (0, 10_000))
+# Images that are looked at, whatever the features, since scores are compared: beyond it they change
+# little, and cost much.
+_MOST_IMAGES = 4000
 
 # Images that ask for their neighbours, and how many at a time.
 _MOST_ASKING = 3000
@@ -236,11 +236,7 @@ def nearest_neighbours(
 
 def _some(features: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """No more images than a score needs."""
-    n, d = features.shape
-    most = next(images for width, images in _MOST_IMAGES if d >= width)
-    if n <= most:
-        return features, targets
-    rows = _spread(n, most)
+    rows = _spread(len(features), _MOST_IMAGES)
     return features[rows], targets[rows]
 
 
