@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,8 @@ __all__ = [
     "checked_bytes",
     "feature_space",
 ]
+
+_T = TypeVar("_T")
 
 # Views a batch, and pixels: 32 images of Inception's size.
 _BATCH = 32
@@ -189,6 +191,16 @@ class FeatureSource:
         )
         return Features(np.hstack(found), tuple(part.shape[1] for part in found), computed)
 
+    def means(
+        self, examples: Sequence[Example], groups: Sequence[Sequence[int]]
+    ) -> list[np.ndarray]:
+        """Features `(n, d)` averaged over each group of views; otherwise as `features`."""
+        hashes, views = [e.hash for e in examples], self.views.count
+        found, _ = self._all_parts(
+            examples, lambda space: self.store.read_means(space, hashes, views, groups)
+        )
+        return [np.hstack(parts) for parts in zip(*found, strict=True)]
+
     def each_view(self, examples: Sequence[Example]) -> np.ndarray:
         """Features of every view `(n, n_views, d)`, float32; otherwise as `features`."""
         hashes = [e.hash for e in examples]
@@ -207,8 +219,8 @@ class FeatureSource:
         return vectors.reshape(len(pixels), source.views.count, -1).mean(axis=1)
 
     def _all_parts(
-        self, examples: Sequence[Example], read: Callable[[int], np.ndarray]
-    ) -> tuple[list[np.ndarray], int]:
+        self, examples: Sequence[Example], read: Callable[[int], _T]
+    ) -> tuple[list[_T], int]:
         """What is read of each part, and how many images went through the network."""
         spaces = {part: self._space(part) for part in self.backbone.parts}
         computed = 0

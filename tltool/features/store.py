@@ -264,11 +264,25 @@ class FeatureStore:
         Raises:
             KeyError: one of them is not here.
         """
-        means = [np.empty((0, 0), np.float32)] if len(hashes) == 0 else []
+        (mean,) = self.read_means(space, hashes, views, [range(views)])
+        return mean
+
+    def read_means(
+        self, space: int, hashes: Sequence[bytes], views: int, groups: Sequence[Sequence[int]]
+    ) -> list[np.ndarray]:
+        """The same, averaged over some of the views: `(n, d)` of each group of their numbers.
+
+        Few images are held with all their views at a time.
+        """
+        if len(hashes) == 0:
+            return [np.empty((0, 0), np.float32)] * len(groups)
+        means: list[list[np.ndarray]] = [[] for _ in groups]
         for start in range(0, len(hashes), _AVERAGED):
             part = hashes[start : start + _AVERAGED]
-            means.append(self.read(space, part).reshape(len(part), views, -1).mean(axis=1))
-        return np.concatenate(means)
+            shown = self.read(space, part).reshape(len(part), views, -1)
+            for found, group in zip(means, groups, strict=True):
+                found.append((shown if len(group) == views else shown[:, group]).mean(axis=1))
+        return [np.concatenate(found) for found in means]
 
     def write(self, space: int, vectors: Mapping[bytes, np.ndarray]) -> None:
         """Keep features, `(d,)` each, float32; what is there already stays."""

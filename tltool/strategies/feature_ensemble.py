@@ -98,7 +98,7 @@ class FeatureEnsemble:
         source = source.for_prediction()
         examples, weights = weighty(dataset.of("train", "val"), weights)
         notes = constant_features(source.features(examples), source)
-        values = source.each_view(examples)
+        values = source.means(examples, list(_groups(source).values()))
         targets = dataset.targets(examples)
         folds = stratified_folds(examples, self.folds, seed)
         if folds is None:
@@ -159,12 +159,14 @@ class _Look:
 
     Args:
         name: in words.
-        views: numbers of the views that they are averaged over.
+        group: place of the views that they are averaged over, in `_groups`.
+        views: their numbers.
         start: the first column.
         widths: of each part, from there on.
     """
 
     name: str
+    group: int
     views: tuple[int, ...]
     start: int
     widths: tuple[int, ...]
@@ -173,13 +175,16 @@ class _Look:
     def columns(self) -> slice:
         return slice(self.start, self.start + sum(self.widths))
 
-    def features(self, values: np.ndarray) -> np.ndarray:
-        """`(n, d)`, of those of each view `(n, n_views, d)`."""
-        shown = values[:, list(self.views), self.columns]
-        return np.ascontiguousarray(shown.mean(axis=1))
+    def features(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """`(n, d)`, of those of each group of views."""
+        return np.ascontiguousarray(values[self.group][:, self.columns])
 
     def problem(
-        self, values: np.ndarray, targets: np.ndarray, k: int, weights: np.ndarray | None
+        self,
+        values: Sequence[np.ndarray],
+        targets: np.ndarray,
+        k: int,
+        weights: np.ndarray | None,
     ) -> Problem:
         return Problem(self.features(values), targets, k, self.widths, weights)
 
@@ -219,19 +224,25 @@ class _Candidate:
         }
 
 
-def _looks(source: FeatureSource) -> Iterator[_Look]:
-    """Every part of the taps and all of them, of every kind of views."""
-    parts, widths, views = source.backbone.parts, source.widths, source.views
+def _groups(source: FeatureSource) -> dict[str, tuple[int, ...]]:
+    """Views that features are averaged over: all of them, and those of the whole image."""
+    views = source.views
     groups = {"": tuple(range(views.count))}
     if views.whole and views.crops:
         upright = 1 + len(views.crops)
         groups[", whole image"] = (0, upright) if views.mirrored else (0,)
+    return groups
+
+
+def _looks(source: FeatureSource) -> Iterator[_Look]:
+    """Every part of the taps and all of them, of every group of views."""
+    parts, widths = source.backbone.parts, source.widths
     starts = np.concatenate([[0], np.cumsum(widths)])
-    for said, chosen in groups.items():
+    for group, (said, chosen) in enumerate(_groups(source).items()):
         for part, start, width in zip(parts, starts[:-1], widths, strict=True):
-            yield _Look(f"{part}{said}", chosen, int(start), (width,))
+            yield _Look(f"{part}{said}", group, chosen, int(start), (width,))
         if len(parts) > 1:
-            yield _Look(f"all{said}", chosen, 0, tuple(widths))
+            yield _Look(f"all{said}", group, chosen, 0, tuple(widths))
 
 
 def _candidates(
@@ -255,7 +266,7 @@ def _candidates(
 
 def _fitted(
     one: _Candidate,
-    values: np.ndarray,
+    values: Sequence[np.ndarray],
     targets: np.ndarray,
     dataset: Dataset,
     weights: np.ndarray | None,
@@ -317,7 +328,8 @@ class MixtureFit(FittedClassifier):
 
     def scores(self, source: FeatureSource, examples: Sequence[Example]) -> np.ndarray:
         """See `FittedClassifier`."""
-        values = self.features_from(source).each_view(examples)
+        shown = self.features_from(source)
+        values = shown.means(examples, list(_groups(shown).values()))
         said = [softmax(m.classifier.scores(m.look.features(values))) for m in self.members]
         found = self.calibration.apply(self.combination.scores(np.stack(said)))
         return found.astype(np.float32)
