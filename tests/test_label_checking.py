@@ -180,6 +180,17 @@ class TestCheck:
             assert refused.exit_code == 1
             assert f"{option[0]} is for --labels" in refused.output
 
+    def test_corrections_that_cannot_be_read_are_put_aside(self, swapped, tmp_path, caplog):
+        """Somebody has made them by hand."""
+        data, store = swapped
+        page, table = tmp_path / "p.html", tmp_path / "p.csv"
+        made = "file,correction\nred/1.png,Füchse\n".encode("cp1252")
+        table.write_bytes(made)
+        tltool.check_labels(data, out=page, store=store, force=True, **GIVEN)
+        assert (tmp_path / "p.csv.bak").read_bytes() == made
+        assert "was put aside as p.csv.bak" in caplog.text
+        assert read_corrections(table) == {}
+
     def test_a_page_is_an_html_file(self, swapped, tmp_path):
         with pytest.raises(TltoolError, match=r"a page is an \.html file"):
             tltool.check_labels(swapped[0], out=tmp_path / "p.csv", **GIVEN)

@@ -217,6 +217,17 @@ class TestMapOfRun:
         assert len(Page(done.page).data["missing"]) == done.n_images
         assert "no longer are where they were" in done.notes[-1]
 
+    def test_images_that_have_changed(self, adapted, tmp_path):
+        photos, run, store = adapted
+        one = sorted(photos.glob("*/*.png"))[0]
+        before = one.read_bytes()
+        one.write_bytes(sorted(photos.glob("*/*.png"))[-1].read_bytes())
+        try:
+            done = map_features(run, out=tmp_path / "map.html", store=store)
+        finally:
+            one.write_bytes(before)
+        assert len(Page(done.page).data["missing"]) == 1
+
     def test_an_ensemble_is_refused(self, adapted, tmp_path):
         _, run, store = adapted
         shutil.copytree(run, tmp_path / "run")

@@ -13,6 +13,7 @@ from conftest import class_folders, features_run, picture, save
 import tltool
 from tltool import Run, TltoolError
 from tltool.data import canvas
+from tltool.run_features import RunImages
 from tltool.runs import RunWriter
 
 FILES = {
@@ -411,3 +412,16 @@ def test_a_run_that_is_replaced_leaves_no_table_behind(tmp_path):
     features_run(data, tmp_path / "run", store=tmp_path / "s", force=True)
     assert not (tmp_path / "run" / "history.csv").exists()
     assert (tmp_path / "run" / "held_out.csv").exists()
+
+
+def test_its_images_are_found_from_any_folder(tmp_path, monkeypatch):
+    """Not others of the same names, where DATA was named from the folder beside."""
+    for i, name in enumerate(("one", "two")):
+        class_folders(tmp_path / name / "photos", n=8, start=50 * i)
+    monkeypatch.chdir(tmp_path / "one")
+    features_run("photos", tmp_path / "run", store=tmp_path / "store")
+    monkeypatch.chdir(tmp_path / "two")
+    run = Run(tmp_path / "run")
+    assert RunImages.of(run).folder == tmp_path / "one" / "photos"
+    run.add({"images_in": "photos/"})  # as older runs have it
+    assert RunImages.of(Run(tmp_path / "run")).folder == tmp_path / "one" / "photos"

@@ -220,11 +220,12 @@ def similar(
 
 @dataclass(frozen=True)
 class _Known:
-    """Images that were searched, by which features; rows of file, label and split; their places."""
+    """Images that were searched, by which features; rows of file, label, split; places; hashes."""
 
     features: str
     rows: Sequence[tuple[str, str, str]]
     paths: Sequence[Path | None]
+    contents: Sequence[bytes]
     thumbnails: Sequence[bytes]
     distances: np.ndarray
 
@@ -234,7 +235,7 @@ class _Known:
     def picture(self, i: int) -> Image.Image | None:
         """The image itself, or the small copy that the store keeps."""
         path, small = self.paths[i], self.thumbnails[i]
-        found = thumbnail(path) if path else None
+        found = thumbnail(path, self.contents[i])
         if found is None and small:
             return Image.frombytes("RGB", (32, 32), small).resize((96, 96))
         return found
@@ -249,6 +250,7 @@ def _of_run(run: Run, image: Path, store: str | Path | None, engine: str) -> _Kn
         f"those that the last layer of {printable(str(run.folder))} is given",
         [(row["file"], row["label"], row["split"]) for row in images.rows],
         images.paths,
+        images.hashes,
         [b""] * len(images.rows),
         _cosine_distances(wanted[0], features),
     )
@@ -271,6 +273,7 @@ def _of_store(folder: Path, image: Path, engine: str) -> _Known:
         f"{space.tap} of {space.backbone}, views {space.views}",
         [(content.hex(), "", "") for content in hashes],
         [None] * len(hashes),
+        hashes,
         [small.get(content, b"") for content in hashes],
         _cosine_distances(wanted[0], stored),
     )

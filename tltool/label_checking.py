@@ -147,6 +147,7 @@ def check_labels(
         DoubtedImage(
             held.examples[one.row].name,
             held.examples[one.row].path,
+            held.examples[one.row].hash,
             splits[held.examples[one.row].name],
             dataset.labels[one.given],
             dataset.labels[one.suggested],
@@ -168,11 +169,13 @@ def check_labels(
 
 
 def _corrections_in(table: Path) -> dict[str, str]:
-    """What somebody wrote into the file before; nothing where there is none that can be read."""
+    """What somebody wrote into the file before; one that cannot be read is put aside."""
     try:
         return read_corrections(table) if table.is_file() else {}
     except TltoolError as error:
-        _log.warning("%s is replaced: %s", table, error)
+        aside = table.with_name(f"{table.name}.bak")
+        table.replace(aside)
+        _log.warning("%s was put aside as %s: %s", table, aside.name, error)
         return {}
 
 

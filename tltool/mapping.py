@@ -80,12 +80,14 @@ class FeatureMap:
 
 @dataclass(frozen=True)
 class _Known:
-    """Images, their features `(n, d)`, where they may lie, and what is to be said of them."""
+    """Images, their features `(n, d)`, where they may lie and their hashes, and what is to be
+    said of them."""
 
     labels: tuple[str, ...]
     images: tuple[MapImage, ...]
     features: np.ndarray
     paths: Sequence[Path | None]
+    contents: Sequence[bytes]
     notes: tuple[str, ...]
     bad_files: tuple[BadFile, ...] = ()
 
@@ -170,7 +172,7 @@ def map_features(
     with clock.phase("neighbours"):
         near = neighbours(known.features, _NEIGHBOURS)
     with clock.phase("thumbnails"):
-        sprites = sprites_of(known.paths, _BUDGET)
+        sprites = sprites_of(known.paths, _BUDGET, known.contents)
     notes = (
         f"{counted(n, 'image')} of {counted(len(known.labels), 'class', 'classes')}, laid out by "
         f"{_TITLES[layout]}: images that are close together look alike to the network; how far "
@@ -220,7 +222,7 @@ def _of_run(run: Run, store: str | Path | None, engine: str, clock: Clock) -> _K
         "Predictions, by which labels are doubted, too, are that run's: of test images, and of "
         "others by fits that were made without them.",
     )
-    return _Known(run.labels, known, features, images.paths, notes)
+    return _Known(run.labels, known, features, images.paths, images.hashes, notes)
 
 
 def _of_data(
@@ -253,7 +255,8 @@ def _of_data(
     if bad:
         notes.append(f"{counted(len(bad), 'file')} could not be read and were left out.")
     known = tuple(told.image(i, e.name, e.label, e.split) for i, e in enumerate(examples))
-    return _Known(labels, known, features.values, [e.path for e in examples], tuple(notes), bad)
+    paths, contents = [e.path for e in examples], [e.hash for e in examples]
+    return _Known(labels, known, features.values, paths, contents, tuple(notes), bad)
 
 
 @dataclass(frozen=True)

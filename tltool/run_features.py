@@ -52,7 +52,7 @@ class RunImages:
     def folder(self) -> Path:
         """Where names of files start from."""
         noted = self.run.facts.get("images_in")
-        if noted and Path(noted).is_dir():
+        if noted and Path(noted).is_absolute() and Path(noted).is_dir():
             return Path(noted)
         data = Path(self.run.facts["settings"]["data"])
         return data if data.is_dir() else data.parent  # a table names files beside it

@@ -212,14 +212,14 @@ def _adapted(
             if chosen.teacher is None
             else teacher_of(Run(chosen.teacher), dataset, chosen.engine)
         )
-        with clock.phase("check"):
-            findings = examine(source, dataset.of("train", "val"))
-        _warn(findings, warnings)
-        writer = RunWriter(folder, facts, force=place.force)
+        writer = RunWriter(folder, facts, force=place.force)  # nobody else takes the folder now
         if place.force:  # what was trained before has no part in it
             Checkpoints.of_run(folder).remove()
         writer.update({"begun": _begun(place, chosen), "advice": advice})
         try:
+            with clock.phase("check"):
+                findings = examine(source, dataset.of("train", "val"))
+            _warn(findings, warnings)
             with clock.phase("extract"):
                 strategy = chosen.make_strategy(teacher)
                 strategy.extract(source, dataset)
@@ -412,7 +412,7 @@ def _of_corrections(settings: AdaptSettings, dataset: Dataset) -> list[str]:
 def images_in(dataset: Dataset) -> str | None:
     """The folder that names of images start from; None where that cannot be told."""
     first = dataset.examples[0]
-    place = str(first.path)
+    place = str(first.path.absolute())
     return place.removesuffix(first.name) if place.endswith("/" + first.name) else None
 
 

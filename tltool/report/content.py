@@ -70,6 +70,7 @@ class DoubtedImage:
     Args:
         file: its name.
         path: where it is; None where that is not known.
+        content: SHA-256 of the file.
         split: of the run.
         given: its label.
         suggested: the class that it seems to be of.
@@ -78,6 +79,7 @@ class DoubtedImage:
 
     file: str
     path: Path | None
+    content: bytes
     split: str
     given: str
     suggested: str
@@ -173,6 +175,7 @@ class RunContent:
                 DoubtedImage(
                     row["file"],
                     self.images.paths[i],
+                    self.images.hashes[i],
                     row["split"],
                     self.run.labels[suspect.given],
                     self.run.labels[suspect.suggested],

@@ -26,7 +26,8 @@ def render_doubted(
         labels: all classes.
         images: how many were looked at.
     """
-    pictures = [data_address(thumbnail(one.path)) for one in doubted[:_MOST_PICTURED]]
+    shown = (thumbnail(one.path, one.content) for one in doubted[:_MOST_PICTURED])
+    pictures = [data_address(picture) for picture in shown]
     name = Path(source).name or source
     return render_page(
         "doubted.html.j2",

@@ -109,4 +109,4 @@ def _mistakes(content: RunContent, maps: Mapping[str, np.ndarray]) -> list[_Show
 
 
 def _doubted(one: DoubtedImage) -> tuple[str, DoubtedImage]:
-    return data_address(thumbnail(one.path)), one
+    return data_address(thumbnail(one.path, one.content)), one
