@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import tltool
 from tltool.cli import app
+from tltool.report import advice
 from tltool.report.thumbnails import THUMBNAIL_SIDE, data_address, thumbnail
 from tltool.results import tried_in_words
 
@@ -371,3 +372,17 @@ def test_thumbnails_of_odd_sizes(tmp_path, size):
     assert shown is not None and max(shown.size) == THUMBNAIL_SIDE // (2 if max(size) < 80 else 1)
     assert data_address(shown).startswith("data:image/jpeg;base64,")
     assert thumbnail(tmp_path / "gone.png") is None and data_address(None) == ""
+
+
+def test_more_images_are_drawn_where_they_are(monkeypatch):
+    """Twice the images are twice those of the set, not of a probe's folds."""
+    monkeypatch.setattr(advice, "line_chart", lambda title, series, *args, **named: series)
+    more = {"value": 0.9, "low": 0.8, "high": 0.95}
+    series = advice._curve(
+        {
+            "size": {"images": 1000},
+            "learning_curve": {"images": [200, 800], "accuracy": [0.5, 0.6]},
+            "expected_with_more": {"2": more, "10": more},
+        }
+    )
+    assert list(series[1].xs) == [800, 2000, 10_000]

@@ -161,7 +161,7 @@ def _curve(advice: Mapping[str, Any]) -> Chart | None:
     measured, told = found["images"], advice["expected_with_more"]
     most = max(measured)
     times = sorted((int(t), one) for t, one in told.items())
-    ahead = [most] + [most * t for t, _ in times]
+    ahead = [most] + [advice["size"]["images"] * t for t, _ in times]
     last = found["accuracy"][-1]
     values = [last] + [one["value"] for _, one in times]
     low = [last] + [one["low"] for _, one in times]
