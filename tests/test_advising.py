@@ -252,6 +252,8 @@ def staged(data, store, advice, monkeypatch):
 
         def lap(strategy, advice, settings, source, dataset, left):
             started.append((strategy, len(dataset.of("train"))))
+            if shares[strategy] is None:
+                raise TltoolError("diverged")
             n = len(dataset.of("test"))
             hits = np.arange(n) < round(shares[strategy] * n)
             return race_module._Judged(Lap(strategy, started[-1][1], hits.mean(), 0.0), hits)
@@ -276,6 +278,17 @@ def test_the_better_half_goes_on(staged, advice):
     assert {name for name, _ in started[4:]} == {ADVISED, "frozen-head"}
     assert (found.winner, found.held) == (ADVISED, True)
     assert found.said.startswith("The advice held: off-the-shelf won, 9")
+
+
+def test_a_strategy_that_fails_is_out_of_the_race(staged, caplog):
+    shares = {ADVISED: 0.9, "frozen-head": 0.8, "from-scratch": 0.2}
+    raced, started = staged(shares | {"fine-tune": None})
+    assert (raced.race.winner, raced.race.held) == (ADVISED, True)
+    assert [name for name, _ in started].count("fine-tune") == 1
+    assert "fine-tune is out of the race: diverged" in caplog.text
+    raced, _ = staged(shares | {"fine-tune": 0.3, ADVISED: None})
+    assert raced.race is None
+    assert f"{ADVISED} could not be run to its end" in raced.notes[-1]
 
 
 def test_an_advice_that_does_not_hold(staged):
@@ -441,6 +454,12 @@ class TestAdapt:
         )
         assert found.backbone == "cifar-resnet20"
         assert [one["backbone"] for one in found.advice["ranking"]] == ["cifar-resnet20"]
+
+    def test_the_best_backbone_for_a_strategy_that_is_never_advised(self, data, store):
+        settings = AdaptSettings(strategy="feature-ensemble")
+        with FeatureStore(store) as kept:
+            chosen, _ = settle(settings, kept, split(data, kept), any_backbone=True)
+        assert chosen == replace(settings, backbone="cifar-resnet20")
 
     def test_options_that_no_strategy_takes(self, data, tmp_path):
         with pytest.raises(TltoolError, match="No --strategy takes all of these options"):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from tltool._presets import backbone_names, backbone_preset
+from tltool._presets import advisor_rules, backbone_names, backbone_preset
 from tltool._validation import TltoolError, check_fraction, check_option
 from tltool.advice import Advice, Evidence
 from tltool.advisor import advise_on, ranked
@@ -133,10 +133,13 @@ def settle(
     order = ranked([evidence for evidence, _, _ in found])
     best = order[0].backbone
     evidence = next(evidence for evidence, _, _ in found if evidence.backbone == best)
-    advice = advise_on(evidence, strategies=settings.candidates)
+    # of a strategy that is never advised the network alone is open
+    known = [name for name in settings.candidates if name in advisor_rules().order]
+    advice = advise_on(evidence, strategies=known or None)
     if any_backbone:
         advice = replace(advice, ranking=order, skipped=skipped)
-    advised = {k: v for k, v in advice.settings.items() if getattr(settings, k) is None}
+    told: Mapping[str, Any] = advice.settings if known else {"backbone": best}
+    advised: dict[str, Any] = {k: v for k, v in told.items() if getattr(settings, k) is None}
     if settings.strategy == AUTO:
         advised["strategy"] = advice.strategy
     return replace(settings, **advised), advice

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tltool._validation import TltoolError
 from tltool.advice import Advice, Lap, Race
 from tltool.data import Dataset, Example
 from tltool.features import FeatureSource
@@ -69,6 +70,7 @@ def race(
     running.insert(place, advice.strategy)
     done: list[_Judged] = []
     last: list[_Judged] = []
+    failed: set[str] = set()
     for number, share in enumerate(_SHARES):
         part = _share(fitting, share)
         examples = (*part, *(replace(e, split="test") for e in judging))
@@ -79,8 +81,13 @@ def race(
             if left <= 0:
                 break
             to_run = len(running) - place + 2 * (len(_SHARES) - 1 - number)
-            lap.append(_lap(strategy, advice, settings, source, shown, left / to_run))
+            try:
+                lap.append(_lap(strategy, advice, settings, source, shown, left / to_run))
+            except TltoolError as error:
+                _log.warning("%s is out of the race: %s", strategy, error)
+                failed.add(strategy)
         done += lap
+        running = [name for name in running if name not in failed]
         if len(lap) > 1 and any(one.lap.strategy == advice.strategy for one in lap):
             last = lap
         if len(lap) < len(running):
@@ -89,6 +96,8 @@ def race(
         order = sorted(lap, key=lambda one: -one.lap.accuracy)
         going_on = {one.lap.strategy for one in order[: max(2, math.ceil(len(order) / 2))]}
         running = [name for name in running if name in going_on or name == advice.strategy]
+    if not last and advice.strategy in failed:
+        return _without(advice, f"{advice.strategy} could not be run to its end")
     if not last:
         return _without(advice, "there was no time for the advised strategy and another one")
     return replace(advice, race=_told(advice, done, last, len(judging), len(fitting)))
@@ -113,7 +122,7 @@ def _lap(
         changed["budget"] = f"{max(1, math.ceil(left))}s"
     if strategy == advice.strategy:
         changed["unfreeze"] = advice.settings.get("unfreeze")
-        if settings.tap is None and "tap" in advice.settings:
+        if "tap" in advice.settings:
             changed["tap"] = advice.settings["tap"]
             source = source.of_backbone(source.backbone.tapping(advice.settings["tap"]))
     scratch = strategy == "from-scratch"
