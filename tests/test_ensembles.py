@@ -823,6 +823,8 @@ class TestProcesses:
 def test_settings_of_texts():
     found = settings_of(["epochs=5", "layer-decay=0.8", "norms=adapt", "tensorboard=true"])
     assert found == {"epochs": 5, "layer_decay": 0.8, "norms": "adapt", "tensorboard": True}
+    assert settings_of(["learning-rate=auto"]) == {"learning_rate": "auto"}
+    assert settings_of(["learning-rate=0.01"]) == {"learning_rate": "0.01"}
     for text, said in (
         ("epochs", "a name and a value"),
         ("epoch=5", "epochs"),

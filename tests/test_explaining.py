@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import count
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 import tltool
 from tltool import TltoolError
+from tltool import explaining as explaining_module
 from tltool.cli import app
 from tltool.data import canvas
 from tltool.report.overlays import overlay, shown_image
@@ -208,6 +210,7 @@ class TestSettings:
             ({"patch": 32}, "--patch must be a whole number from 1 to 31"),
             ({"stride": 5000}, "--stride must be a whole number from 1 to 31"),
             ({"checks": -1}, "--checks"),
+            ({"maps": "grad-cam", "patch": 8}, "--patch is for --maps occlusion"),
         ],
     )
     def test_that_cannot_be(self, finished_run, tmp_path, given, said):
@@ -215,6 +218,24 @@ class TestSettings:
         with pytest.raises(TltoolError, match=said):
             tltool.explain(result.run, data / "red" / "1.png", out=tmp_path / "out", **given)
         assert not (tmp_path / "out").exists()
+
+    def test_interrupted(self, finished_run, tmp_path, monkeypatch):
+        """The page has what was finished."""
+        data, result = finished_run
+        explained, times = explaining_module._Explainer.explain, count(1)
+
+        def interrupted(*given):
+            if next(times) == 3:
+                raise KeyboardInterrupt
+            return explained(*given)
+
+        monkeypatch.setattr(explaining_module._Explainer, "explain", interrupted)
+        images = [data / "red" / f"{i}.png" for i in range(4)]
+        done = command(result.run, *images, "--out", tmp_path / "out", "--maps", "grad-cam")
+        assert done.exit_code == 130
+        assert "has the 2 images that were finished" in done.output
+        text = (tmp_path / "out" / "index.html").read_text("utf-8")
+        assert text.count("<h2") >= 2
 
     def test_all_maps_among_others(self, finished_run, tmp_path):
         data, result = finished_run

@@ -627,3 +627,12 @@ class TestRuns:
             )
             np.testing.assert_allclose(curve.distance[tap], now, atol=1e-3)
             assert np.allclose(now, before, atol=1e-3) == (tap != "stage3")
+
+    @pytest.mark.slow
+    def test_a_network_from_scratch_is_not_called_random(self, home, caplog):
+        given = {"strategy": "from-scratch", "epochs": 1, "val": 0.0, "store": home / "store"}
+        tltool.adapt(home / "photos", out=home / "scratch", backbone="lenet5", **given)
+        caplog.clear()
+        told = tltool.atlas(home / "scratch", images=6, store=home / "store")
+        assert told.layers
+        assert "weights are random" not in caplog.text

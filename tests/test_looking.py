@@ -180,6 +180,10 @@ class TestReceptiveFields:
         h, stride = rows["b"].output_shape[0], rows["b"].stride
         assert field.first[0] == (33 - 1) / 2 - (h - 1) / 2 * stride
 
+    def test_of_a_run_whose_features_come_from_inside_the_first_block(self):
+        maps = MapTaps(Backbone("cifar-resnet20").preset, (32, 32), {"conv1", "bn1"})
+        assert maps.choose(None).layer == "bn1"
+
     def test_larger_than_the_image(self):
         subject = LookedAt.backbone("cifar-resnet20")
         rows = MapTaps(subject.preset, (32, 32)).rows
@@ -391,6 +395,8 @@ class TestBadInput:
             (".", {}, "is not a run"),
             ("cifar-resnet20", {"tap": "stage1"}, "name an image or a data set"),
             ("cifar-resnet20", {"filters": "1"}, "name a data set"),
+            ("cifar-resnet20", {"top": 4}, "--top is for --data"),
+            ("cifar-resnet20", {"image_column": "file"}, "--image-column is for --data"),
             ("cifar-resnet20", {"image": "none.png"}, "none.png: No such file"),
             ("cifar-resnet20", {"image": "text.png"}, "text.png is not an image"),
             ("cifar-resnet20", {"image": "cut.jpg"}, "cut.jpg is"),

@@ -170,6 +170,7 @@ def explain(
 
     Raises:
         TltoolError: no run, no image, no such class or map, or a folder that is there.
+        KeyboardInterrupt: it was interrupted; the page has the images that were finished.
 
     Example:
         >>> found, _ = tltool.explain("runs/flowers", "new.jpg")
@@ -178,13 +179,16 @@ def explain(
     """
     loaded = Run(run)
     check_int("--checks", checks, low=0)
+    kinds = _kinds(maps)
+    for option, given in (("--patch", patch), ("--stride", stride)):
+        if given is not None and kinds is not None and "occlusion" not in kinds:
+            raise TltoolError(f"{option} is for --maps occlusion; add that, or leave it out.")
     usual = default_patch(loaded.canvas_size)
     most = min(loaded.canvas_size) - 1  # a square over everything tells nothing of places
     patch = usual[0] if patch is None else check_int("--patch", patch, low=1, high=most)
     stride = usual[1] if stride is None else check_int("--stride", stride, low=1, high=most)
     if label is not None and label not in loaded.labels:
         raise TltoolError(f"--label {label!r}: {nearest(label, loaded.labels)}")
-    kinds = _kinds(maps)
     folder = Path(out).expanduser() if out else Path(f"explain-{loaded.folder.resolve().name}")
     _refuse_existing(folder, force=force)
     files, bad = image_files(paths)
@@ -193,27 +197,33 @@ def explain(
     shown: list[ExplainedImage] = []
     tried: dict[str, list[list[tuple[str, float]]]] = {}
     taken: set[str] = set()
-    with progress("explaining", len(files)) as advance:
-        for file in files:
-            name = printable(str(file))
-            try:
-                one = _Opened.of(file, name, loaded.canvas_size)
-            except UnreadableImageError as error:
-                bad.append(BadFile(name, str(error)))
-                _log.warning("%s: %s", name, error)
+    stopped = False
+    try:
+        with progress("explaining", len(files)) as advance:
+            for file in files:
+                name = printable(str(file))
+                try:
+                    one = _Opened.of(file, name, loaded.canvas_size)
+                except UnreadableImageError as error:
+                    bad.append(BadFile(name, str(error)))
+                    _log.warning("%s: %s", name, error)
+                    advance(1)
+                    continue
+                checked = len(images) < checks
+                _make(folder)
+                found, picture = explainer.explain(one, label, checked, _stem(file, taken), folder)
+                images.append(found)
+                if len(shown) < _MOST_SHOWN:
+                    shown.append(picture)
+                # of several views each image costs as many, and says as much
+                trying = checked and len(images) <= max(1, checks // loaded.n_views)
+                for kind, steps in explainer.shuffled(one, found.explained) if trying else ():
+                    tried.setdefault(kind, []).append(steps)
                 advance(1)
-                continue
-            checked = len(images) < checks
-            _make(folder)
-            found, picture = explainer.explain(one, label, checked, _stem(file, taken), folder)
-            images.append(found)
-            if len(shown) < _MOST_SHOWN:
-                shown.append(picture)
-            # of several views each image costs as many, and says as much
-            trying = checked and len(images) <= max(1, checks // loaded.n_views)
-            for kind, steps in explainer.shuffled(one, found.explained) if trying else ():
-                tried.setdefault(kind, []).append(steps)
-            advance(1)
+    except KeyboardInterrupt:
+        if not images:
+            raise
+        stopped = True
     if not images:
         raise TltoolError(
             f"There is no image that can be read among {counted(len(bad), 'file')}; the first, "
@@ -232,6 +242,11 @@ def explain(
     )
     with _Written(page):
         write_atomically(page, text)
+    if stopped:
+        raise KeyboardInterrupt(
+            f"Interrupted; {printable(str(page))} has the {counted(len(images), 'image')} that "
+            "were finished. Name the others again, and another folder with --out."
+        )
     result = Explanations(
         printable(str(loaded.folder)), page, patch, stride, tuple(images), found_checks
     )

@@ -29,7 +29,7 @@ from tltool.reporting import finish_report
 from tltool.runs import Run
 from tltool.settings import AdaptSettings
 from tltool.strategies.folds import stratified_folds
-from tltool.trained_networks import trained_arrays
+from tltool.trained_networks import backbone_of, trained_arrays
 
 __all__ = ["atlas"]
 
@@ -102,12 +102,13 @@ def atlas(
         else:
             data, chosen = _of_run(run, settings)
         listing = chosen.listing(data)
-        source = chosen.make_source(kept)
-        weights = "pretrained" if source.backbone.weights.seed is None else "random"
         if run is not None and run.trained_network:
             weights = "trained"
-            trained = source.backbone.with_weights(trained_arrays(run), str(run.folder))
-            source = source.of_backbone(trained)
+            trained = backbone_of(run).with_weights(trained_arrays(run), str(run.folder))
+            source = chosen.make_source(kept, trained)
+        else:
+            source = chosen.make_source(kept)
+            weights = "pretrained" if source.backbone.weights.seed is None else "random"
         dataset, _, _ = chosen.checked_images(listing, kept)
         left_out: tuple[str, ...] = ()
         if run is None:

@@ -154,6 +154,11 @@ def look(
         raise TltoolError("--tap is for --image or --data; name an image or a data set, too.")
     if filters is not None and data is None:
         raise TltoolError("--filters is for --data; name a data set, too.")
+    of_data = {"top": None if top == 9 else top, "store": store} | columns
+    for name, given in of_data.items():
+        if given is not None and data is None:
+            option = f"--{name.replace('_', '-')}"
+            raise TltoolError(f"{option} is for --data; name a data set, too.")
     check_int("--top", top, low=1, high=_MOST_IMAGES)
     subject = _network_of(where, weights)
     path = Path(out).expanduser() if out else Path(f"look-{subject.name}.html")

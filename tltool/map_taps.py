@@ -140,6 +140,9 @@ class MapTaps:
 
     def _usual(self) -> MapTap:
         blocks = [n for n, layer in self._preset.blocks.items() if layer in self._maps]
+        if not blocks:  # of a run whose features come from inside the first one
+            *_, layer = (name for name in self.rows if name in self._maps)
+            return MapTap(layer, layer, self.rows[layer])
         rows = {name: self.rows[self._preset.blocks[name]] for name in blocks}
         half = min(self._input_size) / 2
         narrow = [n for n, row in rows.items() if (row.receptive_field or 2 * half) <= half]

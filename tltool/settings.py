@@ -519,6 +519,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "str": str,
     "int": int,
     "float": float,
+    "float | str": str,  # a rate, or auto
     "bool": {"true": True, "false": False}.__getitem__,
 }
 

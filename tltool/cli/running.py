@@ -19,6 +19,7 @@ import typer
 __all__ = ["explained"]
 
 _INTERRUPTED = 130
+_KEPT = "Interrupted; what was stored is kept, and the same command goes on from there."
 
 
 def explained(command: Callable[..., None]) -> Callable[..., None]:
@@ -34,8 +35,8 @@ def explained(command: Callable[..., None]) -> Callable[..., None]:
         try:
             _show_progress(not options.get("quiet", False))
             command(**options)
-        except KeyboardInterrupt:
-            _say("Interrupted; what was stored is kept, and the same command goes on from there.")
+        except KeyboardInterrupt as error:
+            _say(str(error) or _KEPT)
             _leave(_INTERRUPTED)
         except BrokenPipeError:  # the reader of a pipe has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

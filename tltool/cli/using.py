@@ -58,7 +58,7 @@ def predict(
     ] = "table",
     engine: EngineOption = "auto",
     json: Json = False,
-    quiet: Quiet = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
     debug: Debug = False,
 ) -> None:
     """Name what is on new photos."""
