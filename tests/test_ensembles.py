@@ -397,7 +397,7 @@ class TestGrown:
         assert "--student" not in words
         facts = json.loads((found.student.run / "run.json").read_text())
         assert facts["settings"]["teacher"] == tltool.Run(found.result.run).key
-        assert facts["settings"]["augment"] == "mixup:alpha=1"
+        assert facts["settings"]["recipe"] == "student"
         assert tltool.Run(found.student.run).splits() == runs[0].splits()
 
     def test_the_student_begins_with_the_best_member_of_its_network(self, grown, tmp_path):
@@ -416,14 +416,18 @@ class TestGrown:
     @pytest.mark.parametrize(
         ("given", "expected"),
         [
-            ({}, "mixup:alpha=1"),
-            ({"augment": "cutmix"}, "cutmix"),
-            ({"augment": "none"}, "none"),
-            ({"cache": "on"}, None),
+            ({}, ("mixup:alpha=1",)),
+            ({"augment": "cutmix"}, ("cutmix",)),
+            ({"augment": "none"}, ()),
+            ({"cache": "on"}, ()),
         ],
     )
     def test_a_student_sees_mixed_pictures_unless_told_otherwise(self, given, expected):
-        assert student_settings("cifar-resnet20", given).augment == expected
+        plan = student_settings("cifar-resnet20", given).make_strategy().plan
+        usual = AdaptSettings(backbone="cifar-resnet20", strategy="fine-tune").make_strategy().plan
+        assert plan.augment == expected
+        assert plan.epochs > usual.epochs
+        assert replace(plan, augment=usual.augment, epochs=usual.epochs) == usual
 
     def test_the_command_of_runs_says_how_their_student_was_trained(self):
         """Not what its images are: those follow from the runs."""
@@ -431,8 +435,7 @@ class TestGrown:
         words = words_of_ensemble({"runs": ["a", "b"], "student": asdict(student)})
         assert words[:4] == ["a", "b", "--distill-into", "cifar-resnet20"]
         own = words[4:]
-        assert own[::2] == ["--set"] * 2
-        assert set(own[1::2]) == {"epochs=3", "augment=mixup:alpha=1"}
+        assert own == ["--set", "epochs=3"]
 
     def test_the_command_of_images_has_options_where_there_are_such(self):
         """`--set` does not take what the ensemble has an option of its own for."""

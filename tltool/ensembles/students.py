@@ -48,12 +48,6 @@ _OF_THE_NETWORK = ("tap", "input_size", "weights")
 
 _STUDENT = "student"
 
-# Of a student, unless it is told otherwise: mixed at any share, the images tell it more of what its
-# teacher knows than they do alone, since that has learned them by heart. Source: Beyer et al.,
-# "Knowledge distillation: A good teacher is patient and consistent", 2022,
-# https://arxiv.org/abs/2106.05237
-_AUGMENT = "mixup:alpha=1"
-
 # Strategies of members whose networks a student can go on from.
 _GONE_ON_FROM = (FineTune.name, "soup")
 
@@ -76,10 +70,9 @@ def student_settings(backbone: str, given: Mapping[str, Any]) -> AdaptSettings:
         key: value
         for key, value in given.items()
         if takes(FineTune.name, key) and key not in _OF_THE_NETWORK
-    } | {"backbone": name, "strategy": FineTune.name}
-    stored = own.get("cache") == "on"  # activations of pictures that must stay as they are
-    if own.get("augment") is None and not stored:
-        own["augment"] = _AUGMENT
+    } | {"backbone": name, "strategy": FineTune.name, "recipe": _STUDENT}
+    if own.get("cache") == "on":  # activations of pictures that must stay as they are
+        own["augment"] = own.get("augment") or "none"
     if weights:
         own["weights"] = str(Path(weights).expanduser().resolve())
     if own.get("relabel"):
