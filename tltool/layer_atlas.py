@@ -28,8 +28,9 @@ from tltool.report import check_page_name, default_page, render_atlas
 from tltool.reporting import finish_report
 from tltool.runs import Run
 from tltool.settings import AdaptSettings
+from tltool.strategies import FromScratch
 from tltool.strategies.folds import stratified_folds
-from tltool.trained_networks import backbone_of, trained_arrays
+from tltool.trained_networks import trained_arrays
 
 __all__ = ["atlas"]
 
@@ -102,13 +103,12 @@ def atlas(
         else:
             data, chosen = _of_run(run, settings)
         listing = chosen.listing(data)
+        source = chosen.make_source(kept)
+        weights = "pretrained" if source.backbone.weights.seed is None else "random"
         if run is not None and run.trained_network:
             weights = "trained"
-            trained = backbone_of(run).with_weights(trained_arrays(run), str(run.folder))
-            source = chosen.make_source(kept, trained)
-        else:
-            source = chosen.make_source(kept)
-            weights = "pretrained" if source.backbone.weights.seed is None else "random"
+            trained = source.backbone.with_weights(trained_arrays(run), str(run.folder))
+            source = source.of_backbone(trained)
         dataset, _, _ = chosen.checked_images(listing, kept)
         left_out: tuple[str, ...] = ()
         if run is None:
@@ -155,6 +155,8 @@ def _of_run(run: Run, settings: dict[str, Any]) -> tuple[str, AdaptSettings]:
     wanted = (*_OF_ATLAS, "tap", "split_seed")
     kept: dict[str, Any] = {n: given[n] for n in wanted if given.get(n) is not None}
     own = {"backbone": run.facts["backbone"], "relabel": run.relabel}
+    if run.facts["strategy"] == FromScratch.name:  # its random weights are no more
+        own["strategy"] = FromScratch.name
     return begun["data"], AdaptSettings(**kept | own)
 
 
