@@ -69,7 +69,10 @@ class LabelCheck:
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values."""
-        rows = [{k: v for k, v in asdict(one).items() if k != "path"} for one in self.doubted]
+        rows = [
+            {k: v for k, v in asdict(one).items() if k not in ("path", "content")}
+            for one in self.doubted
+        ]
         return asdict(self) | {
             "doubted": rows,
             "page": printable(str(self.page)),
