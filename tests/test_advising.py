@@ -288,7 +288,7 @@ def test_a_strategy_that_fails_is_out_of_the_race(staged, caplog):
     assert "fine-tune is out of the race: diverged" in caplog.text
     raced, _ = staged(shares | {"fine-tune": 0.3, ADVISED: None})
     assert raced.race is None
-    assert f"{ADVISED} could not be run to its end" in raced.notes[-1]
+    assert f"{ADVISED} could not be run to the end" in raced.notes[-1]
 
 
 def test_an_advice_that_does_not_hold(staged):

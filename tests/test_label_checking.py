@@ -188,6 +188,10 @@ class TestCheck:
         table.write_bytes(made)
         tltool.check_labels(data, out=page, store=store, force=True, **GIVEN)
         assert (tmp_path / "p.csv.bak").read_bytes() == made
+        table.write_bytes(made[::-1])
+        tltool.check_labels(data, out=page, store=store, force=True, **GIVEN)
+        assert (tmp_path / "p.csv.bak").read_bytes() == made
+        assert (tmp_path / "p.csv.bak1").read_bytes() == made[::-1]
         assert "was put aside as p.csv.bak" in caplog.text
         assert read_corrections(table) == {}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -197,33 +198,29 @@ def explain(
     shown: list[ExplainedImage] = []
     tried: dict[str, list[list[tuple[str, float]]]] = {}
     taken: set[str] = set()
-    stopped = False
-    try:
-        with progress("explaining", len(files)) as advance:
-            for file in files:
-                name = printable(str(file))
-                try:
-                    one = _Opened.of(file, name, loaded.canvas_size)
-                except UnreadableImageError as error:
-                    bad.append(BadFile(name, str(error)))
-                    _log.warning("%s: %s", name, error)
-                    advance(1)
-                    continue
-                checked = len(images) < checks
-                _make(folder)
-                found, picture = explainer.explain(one, label, checked, _stem(file, taken), folder)
-                images.append(found)
-                if len(shown) < _MOST_SHOWN:
-                    shown.append(picture)
-                # of several views each image costs as many, and says as much
-                trying = checked and len(images) <= max(1, checks // loaded.n_views)
-                for kind, steps in explainer.shuffled(one, found.explained) if trying else ():
-                    tried.setdefault(kind, []).append(steps)
+    with _noted_interrupt() as interrupts, progress("explaining", len(files)) as advance:
+        for file in files:
+            name = printable(str(file))
+            try:
+                one = _Opened.of(file, name, loaded.canvas_size)
+            except UnreadableImageError as error:
+                bad.append(BadFile(name, str(error)))
+                _log.warning("%s: %s", name, error)
                 advance(1)
-    except KeyboardInterrupt:
-        if not images:
-            raise
-        stopped = True
+                continue
+            checked = len(images) < checks
+            _make(folder)
+            found, picture = explainer.explain(one, label, checked, _stem(file, taken), folder)
+            images.append(found)
+            if len(shown) < _MOST_SHOWN:
+                shown.append(picture)
+            # of several views each image costs as many, and says as much
+            trying = checked and len(images) <= max(1, checks // loaded.n_views)
+            for kind, steps in explainer.shuffled(one, found.explained) if trying else ():
+                tried.setdefault(kind, []).append(steps)
+            advance(1)
+    if interrupts and not images:
+        raise interrupts[0]
     if not images:
         raise TltoolError(
             f"There is no image that can be read among {counted(len(bad), 'file')}; the first, "
@@ -242,7 +239,7 @@ def explain(
     )
     with _Written(page):
         write_atomically(page, text)
-    if stopped:
+    if interrupts:
         raise KeyboardInterrupt(
             f"Interrupted; {printable(str(page))} has the {counted(len(images), 'image')} that "
             "were finished. Name the others again, and another folder with --out."
@@ -251,6 +248,16 @@ def explain(
         printable(str(loaded.folder)), page, patch, stride, tuple(images), found_checks
     )
     return result, bad
+
+
+@contextmanager
+def _noted_interrupt() -> Iterator[list[KeyboardInterrupt]]:
+    """Ends the block where it is interrupted, and goes on after it."""
+    noted: list[KeyboardInterrupt] = []
+    try:
+        yield noted
+    except KeyboardInterrupt as interrupt:
+        noted.append(interrupt)
 
 
 def _kinds(maps: str | Sequence[str]) -> tuple[str, ...] | None:

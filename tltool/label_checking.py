@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -176,8 +177,14 @@ def _corrections_in(table: Path) -> dict[str, str]:
     try:
         return read_corrections(table) if table.is_file() else {}
     except TltoolError as error:
-        aside = table.with_name(f"{table.name}.bak")
-        table.replace(aside)
+        numbered = (table.with_name(f"{table.name}.bak{n or ''}") for n in itertools.count())
+        aside = next(path for path in numbered if not path.exists())
+        try:
+            table.replace(aside)
+        except OSError as refused:
+            raise storage_error(
+                "write", aside, refused, "name another place with --out"
+            ) from refused
         _log.warning("%s was put aside as %s: %s", table, aside.name, error)
         return {}
 

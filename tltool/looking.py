@@ -55,7 +55,7 @@ _MAPS = 64
 _CHANNELS = 12
 
 # More would make the page larger than 5 MB.
-_MOST_IMAGES = 25
+_TOP, _MOST_IMAGES = 9, 25
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def look(
     data: str | Path | None = None,
     tap: str | None = None,
     filters: str | Sequence[int] | None = None,
-    top: int = 9,
+    top: int = _TOP,
     weights: str | None = None,
     out: str | Path | None = None,
     force: bool = False,
@@ -152,9 +152,8 @@ def look(
     """
     if tap is not None and image is None and data is None:
         raise TltoolError("--tap is for --image or --data; name an image or a data set, too.")
-    if filters is not None and data is None:
-        raise TltoolError("--filters is for --data; name a data set, too.")
-    of_data = {"top": None if top == 9 else top, "store": store} | columns
+    more = None if top == _TOP else top
+    of_data: dict[str, Any] = {"filters": filters, "top": more, "store": store, **columns}
     for name, given in of_data.items():
         if given is not None and data is None:
             option = f"--{name.replace('_', '-')}"

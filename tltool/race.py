@@ -88,6 +88,8 @@ def race(
                 failed.add(strategy)
         done += lap
         running = [name for name in running if name not in failed]
+        if advice.strategy in failed:  # nothing more can be told of it
+            break
         if len(lap) > 1 and any(one.lap.strategy == advice.strategy for one in lap):
             last = lap
         if len(lap) < len(running):
@@ -96,8 +98,8 @@ def race(
         order = sorted(lap, key=lambda one: -one.lap.accuracy)
         going_on = {one.lap.strategy for one in order[: max(2, math.ceil(len(order) / 2))]}
         running = [name for name in running if name in going_on or name == advice.strategy]
-    if not last and advice.strategy in failed:
-        return _without(advice, f"{advice.strategy} could not be run to its end")
+    if not last and failed:
+        return _without(advice, f"{' and '.join(sorted(failed))} could not be run to the end")
     if not last:
         return _without(advice, "there was no time for the advised strategy and another one")
     return replace(advice, race=_told(advice, done, last, len(judging), len(fitting)))

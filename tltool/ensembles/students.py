@@ -137,7 +137,9 @@ def train_student(ensemble: Path) -> tuple[RunResult, Comparison]:
     """
     run = Run(ensemble)
     student = _finished(run) or _trained(run)
-    comparison = _compared(ensemble)
+    members = [member.folder for member in _members_of(run)]
+    folder, seed = ensemble / _STUDENT, int(run.facts["settings"].get("seed") or 0)
+    comparison = compare([ensemble, folder, *members], seed=seed, aside=folder)
     own = asdict(comparison_table(comparison, "Against its members and its student"))
     others = [table for table in run.facts["tables"] if table["anchor"] != own["anchor"]]
     run.add(
@@ -192,8 +194,9 @@ def _members_of(ensemble: Run) -> list[Run]:
     found = []
     for member in sorted(ensemble.facts["members"], key=log_loss):
         place = Path(member["place"])
-        moved = ensemble.folder / "members" / place.name
-        found.append(Run(moved if moved.is_dir() and not place.is_dir() else place))
+        inside = ensemble.folder / "members" / place.name
+        moved = inside.is_dir() and not place.is_dir()
+        found.append(Run(inside if moved or inside.resolve() == place else place))
     return found
 
 
@@ -238,16 +241,3 @@ def begun_by(
         if tuple(own[name] for name in ("backbone", "weights", "tap", "input_size")) == wanted:
             return run
     return None
-
-
-def _compared(ensemble: Path) -> Comparison:
-    """An ensemble, its student and its members, wherever it was begun."""
-    settings = Run(ensemble).facts["settings"]
-    listed = settings.get("members")
-    others = [member["run"] for member in listed] if isinstance(listed, list) else []
-    inside = sorted(path.parent for path in (ensemble / "members").glob("*/run.json"))
-    known = {Path(other).resolve() for other in others}
-    more = [path for path in inside if path.resolve() not in known]
-    student = ensemble / _STUDENT
-    seed = int(settings.get("seed") or 0)
-    return compare([ensemble, student, *others, *more], seed=seed, aside=student)
