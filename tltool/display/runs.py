@@ -91,7 +91,7 @@ def print_comparison(found: Comparison) -> None:
             f"{figures['expected_calibration_error'].value:.3f}",
         )
     print_rich(table, whole=True)
-    corrected = f" (p for {len(found.pairs)} comparisons)" if len(found.pairs) > 1 else ""
+    corrected = " (p corrected for all pairs)" if len(found.runs) > 2 else ""
     typer.echo(f"\nOn {counted(found.n, 'test image')} that they have in common{corrected}:")
     for pair in found.pairs:
         typer.echo(f"- {pair.in_words()}")
