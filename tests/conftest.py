@@ -25,6 +25,12 @@ def needs_shared(*names):
     )
 
 
+def pytest_configure():
+    """Ctrl-C reaches the processes that tests start, even where the tests run in the background:
+    a shell without job control has its background jobs ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items):
     """Files with slow tests go first: where files end at different times, short ones end last."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}

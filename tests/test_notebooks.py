@@ -1,6 +1,5 @@
 """Every notebook runs from its first cell to its last, on small input."""
 
-import os
 from pathlib import Path
 
 import nbformat
@@ -17,9 +16,7 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}, env=dict(os.environ)
-    )
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()  # raises what a cell raises
     pictures = [
         output
