@@ -4,6 +4,7 @@ import math
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -278,6 +279,7 @@ class TestPlan:
             ({"optimizer": "adam"}, "did you mean 'adamw'"),
             ({"dropout": 1.0}, "dropout"),
             ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
+            ({"weight_averaging": -1.0}, "weight_averaging must be at least 0"),
             ({"units": (0,)}, "units"),
         ],
     )
@@ -403,6 +405,58 @@ class TestStep:
             np.testing.assert_array_equal(value, made.weights()[name])
 
 
+class TestAveraging:
+    """Shamir and Zhang, 2013: with an exponent of 3 step s counts as s (s + 1) (s + 2)."""
+
+    plan = TrainingPlan(units=(6,), batch_norm=True, dropout=0.3, batch_size=8, weight_averaging=3)
+
+    def trained(self):
+        """A trainer after eight steps, and the weights after each."""
+        made, after = trainer(self.plan), []
+        for batch in batches(self.plan).epoch(0):
+            made.step(batch, 0.05)
+            after.append(made.network.get_weights())
+        return made, after
+
+    def test_later_steps_count_more(self):
+        made, after = self.trained()
+        s = np.arange(1, len(after) + 1)
+        counts = s * (s + 1) * (s + 2) / (s * (s + 1) * (s + 2)).sum()
+        kept = head_network(8, K, self.plan, 0)
+        Trainer(kept, replace(self.plan, weight_averaging=0)).restore(made.weights())
+        for i, found in enumerate(kept.get_weights()):
+            if np.issubdtype(found.dtype, np.floating):
+                expected = sum(c * one[i] for c, one in zip(counts, after, strict=True))
+                np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+            else:  # the state of a random layer
+                np.testing.assert_array_equal(found, after[-1][i])
+
+    def test_averages_are_judged_and_the_last_weights_go_on(self):
+        made, after = self.trained()
+        inputs = blobs(views=1, seed=5)[0][:, 0]
+        plain = trainer(replace(self.plan, weight_averaging=0))
+        plain.restore(made.weights())
+        np.testing.assert_array_equal(made.scores([inputs]), plain.scores([inputs]))
+        for found, last in zip(made.network.get_weights(), after[-1], strict=True):
+            np.testing.assert_array_equal(found, last)
+
+    def test_the_way_is_that_of_plain_weights(self):
+        _, after = self.trained()
+        plain = trainer(replace(self.plan, weight_averaging=0))
+        for batch, expected in zip(batches(self.plan).epoch(0), after, strict=True):
+            plain.step(batch, 0.05)
+            for found, one in zip(plain.network.get_weights(), expected, strict=True):
+                np.testing.assert_array_equal(found, one)
+
+    def test_weights_that_are_given_are_kept(self):
+        """What it ends with is what the best epoch had, not an average that goes beyond it."""
+        made, _ = self.trained()
+        best = {name: value + np.ones_like(value) for name, value in made.weights().items()}
+        made.restore(best)
+        for name, value in made.weights().items():
+            np.testing.assert_array_equal(value, best[name])
+
+
 class TestEpochs:
     plan = TrainingPlan(
         epochs=6,
@@ -433,12 +487,16 @@ class TestEpochs:
         for name, value in made.weights().items():
             np.testing.assert_allclose(value, again.weights()[name], atol=1e-5)
 
+    @pytest.mark.parametrize("averaging", [0.0, 3.0])
     @pytest.mark.parametrize("where", [1, 7, 13, 22])
-    def test_an_interrupted_training_ends_where_an_unbroken_one_does(self, tmp_path, where):
-        whole = trainer(self.plan)
-        expected = train(whole, batches(self.plan), validation(), self.plan)
+    def test_an_interrupted_training_ends_where_an_unbroken_one_does(
+        self, tmp_path, where, averaging
+    ):
+        plan = replace(self.plan, weight_averaging=averaging)
+        whole = trainer(plan)
+        expected = train(whole, batches(plan), validation(), plan)
 
-        broken = trainer(self.plan)
+        broken = trainer(plan)
         step, count = broken.step, 0
 
         def interrupted(*given):
@@ -451,11 +509,11 @@ class TestEpochs:
         broken.step = interrupted
         kept = Checkpoints(tmp_path / "state.safetensors", "a")
         with pytest.raises(KeyboardInterrupt):
-            train(broken, batches(self.plan), validation(), self.plan, checkpoints=kept)
-        resumed = trainer(self.plan, seed=9)  # nothing of its own start is left
+            train(broken, batches(plan), validation(), plan, checkpoints=kept)
+        resumed = trainer(plan, seed=9)  # nothing of its own start is left
         if where < 4:  # before the first epoch was finished there is nothing to go on from
-            resumed = trainer(self.plan)
-        found = train(resumed, batches(self.plan), validation(), self.plan, checkpoints=kept)
+            resumed = trainer(plan)
+        found = train(resumed, batches(plan), validation(), plan, checkpoints=kept)
         assert found.best == expected.best
         assert [e.loss for e in found.epochs] == [e.loss for e in expected.epochs]
         for name, value in whole.weights().items():

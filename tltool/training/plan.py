@@ -44,6 +44,8 @@ class TrainingPlan:
         layer_decay: from each block of the network to the one below, the factor on the learning
             rate; 1 for one rate.
         l2_sp: whether weights decay towards the pretrained ones instead of zero.
+        weight_averaging: weights that are judged and kept are averages over the steps, which count
+            by this power of how late they come, see `tltool.training.averaging`; 0 for the last.
         clip_norm: gradients are no longer than that; 0 for no limit.
         patience: epochs without improvement on the validation images that end it; 0 for never.
         balance: classes of unequal size: "none"; "weights", an image of a small class counting
@@ -77,6 +79,7 @@ class TrainingPlan:
     norms: str = "frozen"
     layer_decay: float = 1.0
     l2_sp: bool = False
+    weight_averaging: float = 0.0
     clip_norm: float = 0.0
     patience: int = 10
     balance: str = "none"
@@ -117,7 +120,7 @@ class TrainingPlan:
             raise TltoolError(
                 f"teacher_temperature must be above 0, got {self.teacher_temperature!r}."
             )
-        for name in ("weight_decay", "clip_norm"):
+        for name in ("weight_decay", "clip_norm", "weight_averaging"):
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
                 raise TltoolError(f"{name} must be at least 0, got {getattr(self, name)!r}.")
         units = tuple(check_int("units", n, low=1) for n in self.units)

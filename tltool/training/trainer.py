@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tltool._keras import RANDOM_STATE, import_keras
 from tltool._validation import TltoolError
+from tltool.training.averaging import WeightAverages
 from tltool.training.batches import Batch
 from tltool.training.optimizers import make_optimizer
 from tltool.training.plan import TrainingPlan
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NotFiniteError", "Trainer", "repeatable"]
 
-# Names of the network's variables in a state begin so.
+# Names of the network's variables in a state begin so, and those of their averages.
 _NETWORK = "network/"
+_AVERAGES = "averages/"
 
 
 @contextmanager
@@ -49,6 +51,8 @@ class NotFiniteError(TltoolError):
 class Trainer:
     """A network in training.
 
+    Where its plan averages weights, it is the averages that are judged and kept.
+
     Args:
         network: from inputs to scores `(n, k)` before the softmax; what is trainable is trained.
         plan: how.
@@ -70,6 +74,9 @@ class Trainer:
         self._plan = plan
         self._optimizer = make_optimizer(plan, network.trainable_variables, rates, homes)
         self._kept = _changing(network)
+        self._averages = (
+            WeightAverages(self._kept, plan.weight_averaging) if plan.weight_averaging else None
+        )
         self._update = tf.function(self._updated, reduce_retracing=True)
         self._score = tf.function(
             lambda inputs: self.network(tf.cast(inputs, tf.float32), training=False),
@@ -101,7 +108,8 @@ class Trainer:
 
     def scores(self, batches: Iterable[np.ndarray]) -> np.ndarray:
         """Scores `(n, k)`, float32, before the softmax, of inputs that come in batches."""
-        parts = [np.asarray(self._score(inputs), np.float32) for inputs in batches]
+        with self._as_kept():
+            parts = [np.asarray(self._score(inputs), np.float32) for inputs in batches]
         return np.concatenate(parts)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -110,7 +118,8 @@ class Trainer:
 
     def weights(self) -> dict[str, np.ndarray]:
         """The network's variables that change, the states of its random layers among them."""
-        return {name: value for name, value in self.state().items() if name.startswith(_NETWORK)}
+        with self._as_kept():
+            return {n: value for n, value in self.state().items() if n.startswith(_NETWORK)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a state, or from weights alone.
@@ -127,11 +136,19 @@ class Trainer:
                     "give the command that began it again, with --force."
                 )
             variable.assign(value)
+        if self._averages and not any(name.startswith(_AVERAGES) for name in state):
+            self._averages.begin()
 
     def _variables(self) -> dict[str, Any]:
         """By number: Keras names layers anew in every model."""
         found = {f"{_NETWORK}{i}": v for i, v in enumerate(self._kept)}
-        return found | {f"optimizer/{i}": v for i, v in enumerate(self._optimizer.variables)}
+        found |= {f"optimizer/{i}": v for i, v in enumerate(self._optimizer.variables)}
+        averages = self._averages.variables if self._averages else []
+        return found | {f"{_AVERAGES}{i}": v for i, v in enumerate(averages)}
+
+    def _as_kept(self) -> AbstractContextManager[None]:
+        """The network has the weights that are judged and kept while the block runs."""
+        return self._averages.in_place() if self._averages else nullcontext()
 
     def _updated(self, inputs: Any, targets: Any, weights: Any) -> tuple[Any, Any, Any]:
         import tensorflow as tf
@@ -154,6 +171,8 @@ class Trainer:
             gradients, _ = tf.clip_by_global_norm(gradients, self._plan.clip_norm, length)
         if finite:  # AutoGraph makes it part of the graph
             self._optimizer.apply(gradients, variables)
+            if self._averages:
+                self._averages.update(self._optimizer.iterations)
         right = tf.argmax(scores, axis=1) == tf.argmax(known, axis=1)
         return loss, tf.reduce_mean(tf.cast(right, tf.float32)), finite
 
