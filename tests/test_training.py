@@ -74,6 +74,17 @@ class Said:
         return self.taught[rows]
 
 
+class Asked(Said):
+    """That counts what it is asked about, and says something else each time."""
+
+    of_changed = True
+    rows = 0
+
+    def __call__(self, rows, views, inputs, change):
+        self.rows += len(rows)
+        return softmax(np.log(self.taught[rows]) * (1 + self.rows / 100)).astype(np.float32)
+
+
 class Watcher:
     """A teacher that keeps what it is shown."""
 
@@ -250,6 +261,72 @@ class TestTeacher:
         (batch,) = shown.epoch(0)
         np.testing.assert_allclose(batch[1][:, :K], batch[1][:, K:], atol=1e-6)
         assert not np.isin(batch[1], (0.0, 1.0)).all()
+
+
+class TestPicturesThatComeAgain:
+    plan = TrainingPlan(
+        augment=("mixup",), batch_size=16, distinct_pictures=100, epochs=5, patience=0
+    )
+
+    def batches(self, plan=plan):
+        values, targets = blobs()
+        taught = softmax(np.random.default_rng(1).normal(0, 1, (len(targets), K)))
+        augment = BatchAugmentation(plan.augment, of_pixels=False)
+        weights, pictures = np.ones(len(targets)), HeldPictures(values)
+        return Batches(pictures, targets, K, weights, plan, 0, augment, Asked(taught))
+
+    def test_their_teacher_is_asked_once(self):
+        shown = self.batches()
+        epochs = [list(shown.epoch(number)) for number in range(5)]
+        assert shown.taught.rows == 2 * 60
+        for number, again in enumerate(epochs[2:]):
+            for batch, other in zip(epochs[number % 2], again, strict=True):
+                for part, same in zip(batch, other, strict=True):
+                    np.testing.assert_array_equal(part, same)
+        assert not np.array_equal(epochs[0][0][0], epochs[1][0][0])
+
+    def test_an_epoch_that_was_broken_off_is_asked_about_anew(self):
+        shown = self.batches()
+        started = shown.epoch(0)
+        next(started)
+        started.close()
+        asked = shown.taught.rows
+        assert not shown.answers
+        list(shown.epoch(0))
+        assert shown.taught.rows == asked + 60
+
+    def test_pictures_are_drawn_anew_unless_told(self):
+        shown = self.batches(replace(self.plan, distinct_pictures=0))
+        for number in range(5):
+            list(shown.epoch(number))
+        assert shown.taught.rows == 5 * 60
+        assert not shown.answers
+
+    @pytest.mark.parametrize("where", [5, 14])
+    def test_a_training_that_goes_on_knows_what_was_said(self, tmp_path, where):
+        whole = trainer(self.plan)
+        train(whole, self.batches(), None, self.plan)
+        broken, kept = trainer(self.plan), Checkpoints(tmp_path / "state.safetensors", "a")
+        step, count = broken.step, 0
+
+        def interrupted(*given):
+            nonlocal count
+            count += 1
+            if count > where:
+                raise KeyboardInterrupt
+            return step(*given)
+
+        broken.step = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            train(broken, self.batches(), None, self.plan, checkpoints=kept)
+        shown, resumed = self.batches(), trainer(self.plan)
+        shown.taught.rows = 60 * min(2, where // 4)  # it says what it would have said
+        known = shown.taught.rows
+        train(resumed, shown, None, self.plan, checkpoints=kept)
+        assert shown.taught.rows == 2 * 60
+        assert known == (60 if where < 8 else 120)
+        for name, value in whole.weights().items():
+            np.testing.assert_array_equal(value, resumed.weights()[name])
 
 
 class TestPlan:

@@ -6,7 +6,7 @@ import copy
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -92,6 +92,38 @@ class HeldPictures:
         return np.asarray(self.values[rows, views])
 
 
+class _Remembered:
+    """A teacher whose answers in one epoch are kept; where they are known it is not asked.
+
+    Args:
+        taught: what it says.
+        answers: of whole epochs, `(n, k)`, by their numbers.
+        number: of this epoch.
+    """
+
+    def __init__(self, taught: Taught, answers: dict[int, np.ndarray], number: int) -> None:
+        self._taught, self._answers, self._number = taught, answers, number
+        self._known = answers.get(number)
+        self._parts: list[np.ndarray] = []
+        self.of_changed = taught.of_changed
+
+    def __call__(
+        self, rows: np.ndarray, views: np.ndarray, inputs: np.ndarray, change: Change | None
+    ) -> np.ndarray:
+        """See `Taught`."""
+        if self._known is None:
+            said = self._taught(rows, views, inputs, change)
+        else:
+            told = sum(map(len, self._parts))
+            said = self._known[told : told + len(rows)]
+        self._parts.append(said)
+        return said
+
+    def keep(self) -> None:
+        """The epoch is over."""
+        self._answers[self._number] = np.concatenate(self._parts)
+
+
 @dataclass(frozen=True)
 class Batches:
     """Batches of images, each epoch one of several views of each image.
@@ -106,6 +138,7 @@ class Batches:
         augment: what is done to a batch after that.
         taught: what a teacher says of what is shown; it stands beside the targets, `(m, 2 k)` in
             all. None for no teacher.
+        answers: what it has said, `(n, k)` by the number of an epoch whose pictures come again.
     """
 
     pictures: Pictures
@@ -116,15 +149,23 @@ class Batches:
     seed: int
     augment: Augment | None = None
     taught: Taught | None = None
+    answers: dict[int, np.ndarray] = field(default_factory=dict, compare=False)
 
     @property
     def steps(self) -> int:
         """Batches an epoch; their sizes differ by one at most, so that none is tiny."""
         return max(1, -(-len(self.targets) // self.plan.batch_size))
 
+    @property
+    def distinct_epochs(self) -> int | None:
+        """After so many the first one comes again; None where none does."""
+        found = -(-self.plan.distinct_pictures // len(self.targets))
+        return found if 0 < found < self.plan.epochs else None
+
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of an epoch, from 0; they follow from its number and the seed alone."""
-        made = self._made(number)
+        again = self.distinct_epochs
+        made = self._made(number % again if again else number)
         quick = self.pictures.at_hand and self.augment is None
         return made if quick else ahead(made, _AHEAD)
 
@@ -133,17 +174,28 @@ class Batches:
         weights = self._image_weights().astype(np.float32)
         rows = self._rows(random)
         shown = random.integers(0, self.pictures.n_views or _MOST_VIEWS, len(rows))
+        taught = self.taught
+        if taught is not None and self.distinct_epochs:
+            taught = _Remembered(taught, self.answers, number)
         for places in np.array_split(np.arange(len(rows)), self.steps):
             chosen = rows[places]
             inputs = self.pictures.take(chosen, shown[places])
-            yield *self._taught(chosen, shown[places], inputs, random), weights[chosen]
+            learned = self._learned(chosen, shown[places], inputs, taught, random)
+            yield *learned, weights[chosen]
+        if isinstance(taught, _Remembered):
+            taught.keep()
 
-    def _taught(
-        self, rows: np.ndarray, views: np.ndarray, inputs: np.ndarray, random: np.random.Generator
+    def _learned(
+        self,
+        rows: np.ndarray,
+        views: np.ndarray,
+        inputs: np.ndarray,
+        taught: Taught | None,
+        random: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and targets, augmented, those of a teacher among them."""
         targets = np.eye(self.n_classes, dtype=np.float32)[self.targets[rows]]
-        augment, taught = self.augment, self.taught
+        augment = self.augment
         if augment is None or taught is None or not taught.of_changed:
             if taught is not None:
                 targets = np.concatenate([targets, taught(rows, views, inputs, None)], axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -21,7 +21,10 @@ __all__ = ["Epoch", "History", "Validation", "train"]
 
 _log = logging.getLogger(__name__)
 
+# Names of arrays in a checkpoint that are not the trainer's begin so: weights of the best epoch,
+# and what a teacher said.
 _BEST = "best/"
+_ANSWERS = "answers/"
 
 
 @dataclass(frozen=True)
@@ -138,12 +141,9 @@ def train(
         arrays, facts = kept
         found = [Epoch(**epoch) for epoch in facts["epochs"]]
         best, spent = facts["best"], facts["spent"]
-        best_weights = {
-            name.removeprefix(_BEST): value
-            for name, value in arrays.items()
-            if name.startswith(_BEST)
-        }
-        trainer.restore({n: v for n, v in arrays.items() if not n.startswith(_BEST)})
+        best_weights = _under(_BEST, arrays)
+        batches.answers.update({int(n): said for n, said in _under(_ANSWERS, arrays).items()})
+        trainer.restore({n: v for n, v in arrays.items() if not n.startswith((_BEST, _ANSWERS))})
         _log.info("goes on after epoch %d", len(found))
         _tell(told, found)
     began = clock() - spent - before
@@ -206,7 +206,9 @@ def train(
             _tell(told, found)
             if checkpoints:
                 checkpoints.keep(
-                    trainer.state() | {_BEST + name: v for name, v in best_weights.items()},
+                    trainer.state()
+                    | {f"{_BEST}{name}": value for name, value in best_weights.items()}
+                    | {f"{_ANSWERS}{number}": said for number, said in batches.answers.items()},
                     {
                         "epochs": [asdict(epoch) for epoch in found],
                         "best": best,
@@ -215,6 +217,11 @@ def train(
                 )
     trainer.restore(best_weights)
     return History(tuple(found), best, stopped, bool(_reason_to_stop(found, best, plan)))
+
+
+def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those whose names begin so, by the rest of their names."""
+    return {n.removeprefix(prefix): v for n, v in arrays.items() if n.startswith(prefix)}
 
 
 def _tell(told: Told | None, found: list[Epoch]) -> None:

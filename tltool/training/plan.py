@@ -28,6 +28,8 @@ class TrainingPlan:
     Args:
         epochs: times that every image is seen, at most.
         fewest_steps: more epochs than that where they would be fewer steps, as few images are.
+        distinct_pictures: once epochs have shown so many, these epochs come again with the same
+            draws, and a teacher is not asked again; 0 for pictures drawn anew in every epoch.
         batch_size: images a step.
         optimizer: "sgd" (with Nesterov momentum) or "adamw".
         learning_rate: its peak; "auto" to find it by a range test.
@@ -65,6 +67,7 @@ class TrainingPlan:
 
     epochs: int = 50
     fewest_steps: int = 0
+    distinct_pictures: int = 0
     batch_size: int = 32
     optimizer: str = "adamw"
     learning_rate: float | str = 1e-3
@@ -99,6 +102,7 @@ class TrainingPlan:
         whole("batch_size", 1)
         whole("patience", 0)
         whole("fewest_steps", 0)
+        whole("distinct_pictures", 0)
         check_option("--optimizer", self.optimizer, _OPTIMIZERS)
         check_option("schedule", self.schedule, _SCHEDULES)
         check_option("--balance", self.balance, _BALANCES)
