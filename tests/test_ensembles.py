@@ -427,7 +427,10 @@ class TestGrown:
         usual = AdaptSettings(backbone="cifar-resnet20", strategy="fine-tune").make_strategy().plan
         assert plan.augment == expected
         assert plan.epochs > usual.epochs
-        assert replace(plan, augment=usual.augment, epochs=usual.epochs) == usual
+        assert plan.learning_rate < usual.learning_rate
+        assert plan.weight_averaging > 0 and plan.distinct_pictures > 0
+        own = "augment epochs learning_rate schedule weight_averaging distinct_pictures".split()
+        assert replace(plan, **{name: getattr(usual, name) for name in own}) == usual
 
     def test_the_command_of_runs_says_how_their_student_was_trained(self):
         """Not what its images are: those follow from the runs."""
