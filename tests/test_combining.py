@@ -96,6 +96,20 @@ class TestMethods:
         assert (stacked.argmax(axis=1) == targets).mean() > 0.7
         assert (turned.mean(axis=0).argmax(axis=1) == targets).mean() < 0.2
 
+    @pytest.mark.parametrize("method", [name for name in CANDIDATES if "mean" not in name])
+    def test_an_image_that_weighs_six_counts_as_six(self, method):
+        probabilities, targets = members([0.8, 1.0, 1.1], n=300)
+        counts = np.where(probabilities[0].argmax(axis=1) == targets, 6, 1)
+        several = np.repeat(np.arange(300), counts)
+        folds = dealt(targets)
+        weighed = fit_combination(method, probabilities, targets, folds, counts.astype(float))
+        equal = fit_combination(method, probabilities, targets, folds)
+        again = fit_combination(method, probabilities[:, several], targets[several], folds[several])
+        unseen, _ = members([0.8, 1.0, 1.1], seed=1)
+        said = [made.combine(unseen) for made in (weighed, again, equal)]
+        np.testing.assert_allclose(said[0], said[1], atol=1e-3)
+        assert np.abs(said[2] - said[1]).max() > 0.02
+
 
 class TestChoice:
     def test_members_alike_are_averaged(self):

@@ -9,9 +9,11 @@ from conftest import class_folders
 
 import tltool
 from tltool import TltoolError
+from tltool.combining import choose_combination
 from tltool.data import check_listing, read_listing, split_dataset
 from tltool.features import FeatureStore
 from tltool.settings import AdaptSettings
+from tltool.strategies import feature_ensemble
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,24 @@ def test_one_pass_gives_what_stored_features_give(fitted, tmp_path):
     alone = [type(layer) for layer in source.backbone.model.layers]
     assert kinds.count(keras.layers.Conv2D) == alone.count(keras.layers.Conv2D)
     assert kinds.count(keras.layers.Dense) == len(fit.members) + 1
+
+
+def test_weights_of_images_count_where_members_are_chosen(fitted, monkeypatch):
+    """Images that weigh a hundredth have a hundredth of a say, in every figure."""
+    dataset, source, equal = fitted
+    given = []
+
+    def choose(*arguments, weights, **options):
+        given.append(weights)
+        return choose_combination(*arguments, weights=weights, **options)
+
+    monkeypatch.setattr(feature_ensemble, "choose_combination", choose)
+    strategy = AdaptSettings(strategy="feature-ensemble", backbone="cifar-resnet20").make_strategy()
+    examples = dataset.of("train", "val")
+    weights = np.where([e.label == dataset.labels[0] for e in examples], 0.01, 1.0)
+    found = strategy.fit(source, dataset, seed=0, weights=weights)
+    np.testing.assert_allclose(given[0], weights / weights.mean())
+    assert found.choices["candidates"] != equal.choices["candidates"]
 
 
 def layers_of(model):

@@ -113,6 +113,7 @@ def choose_combination(
     methods: Sequence[str] = CANDIDATES,
     *,
     seed: int = 0,
+    weights: np.ndarray | None = None,
 ) -> CombinationChoice:
     """The method with the lowest cross-validated log loss at the temperature that suits it best.
 
@@ -125,6 +126,7 @@ def choose_combination(
         folds: a fold number for each, `(n,)`, three at least; None where there are none.
         methods: to choose from, the simplest first.
         seed: of the bags.
+        weights: of the images, `(n,)`, above 0 and 1 in the mean; None for one each.
     """
     for name in methods:
         check_option("--combine", name, CANDIDATES)
@@ -137,9 +139,13 @@ def choose_combination(
         )
         made = Combination("mean" if weighs else methods[0], _equal(m))
         return CombinationChoice(made, {}, None, made.scores(probabilities), note if weighs else "")
-    scores = _cross_validated(probabilities, targets, folds, methods, seed)
+    counts = np.ones(n) if weights is None else weights
+    scores = _cross_validated(probabilities, targets, folds, counts, methods, seed)
     table = {
-        name: (float((found.argmax(axis=1) == targets).mean()), _log_loss(found, targets))
+        name: (
+            float(np.average(found.argmax(axis=1) == targets, weights=counts)),
+            _log_loss(found, targets, counts),
+        )
         for name, found in scores.items()
     }
     chosen = min(methods, key=lambda name: table[name][1])
@@ -148,13 +154,13 @@ def choose_combination(
         right = np.zeros(n)
         for fold in np.unique(folds):
             held, others = folds == fold, folds != fold
-            known = probabilities[:, others], targets[others], folds[others]
+            known = probabilities[:, others], targets[others], folds[others], counts[others]
             inner = _cross_validated(*known, methods, seed)
-            losses = {name: _log_loss(found, known[1]) for name, found in inner.items()}
+            losses = {name: _log_loss(s, targets[others], known[3]) for name, s in inner.items()}
             made = fit_combination(min(methods, key=losses.__getitem__), *known, seed=seed)
             right[held] = made.combine(probabilities[:, held]).argmax(axis=1) == targets[held]
-        nested = float(right.mean())
-    made = fit_combination(chosen, probabilities, targets, folds, seed=seed)
+        nested = float(np.average(right, weights=counts))
+    made = fit_combination(chosen, probabilities, targets, folds, counts, seed=seed)
     return CombinationChoice(made, table, nested, scores[chosen], "")
 
 
@@ -169,7 +175,13 @@ def too_few(n: int, m: int) -> bool:
 
 
 def fit_combination(
-    method: str, probabilities: np.ndarray, targets: np.ndarray, folds: np.ndarray, *, seed: int = 0
+    method: str,
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    folds: np.ndarray,
+    weights: np.ndarray | None = None,
+    *,
+    seed: int = 0,
 ) -> Combination:
     """One method, fitted on all images.
 
@@ -178,31 +190,33 @@ def fit_combination(
         probabilities: of images that no member was fitted on, `(m, n, k)`.
         targets: `(n,)`, their classes.
         folds: a fold number for each, `(n,)`, by which stacking chooses its penalty.
+        weights: of the images, `(n,)`, above 0: of 2, an image counts as two. None for one each.
         seed: of the bags.
     """
+    counts = np.ones(len(targets)) if weights is None else weights
     if method == "stacking":
-        return _stacked(probabilities, targets, folds)
+        return _stacked(probabilities, targets, folds, counts)
     own = probabilities[:, np.arange(len(targets)), targets]
     if method == BEST:
         alone = np.zeros(len(own))
-        alone[np.log(np.maximum(own, SMALLEST)).mean(axis=1).argmax()] = 1.0
+        alone[(np.log(np.maximum(own, SMALLEST)) @ counts).argmax()] = 1.0
         return Combination(method, alone)
     if method == "weights":
-        return Combination(method, _weighed(own))
+        return Combination(method, _weighed(own, counts))
     if method == "greedy":
-        return Combination(method, _greedy(own, seed))
+        return Combination(method, _greedy(own, counts, seed))
     return Combination(method, _equal(len(own)))
 
 
-def _log_loss(scores: np.ndarray, targets: np.ndarray) -> float:
-    return calibrated_log_loss(scores, targets)[0]
+def _log_loss(scores: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> float:
+    return calibrated_log_loss(scores, targets, counts)[0]
 
 
 def _equal(m: int) -> np.ndarray:
     return np.full(m, 1.0 / m)
 
 
-def _weighed(own: np.ndarray) -> np.ndarray:
+def _weighed(own: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Weights of the mean with the lowest log loss, by expectation and maximisation.
 
     The log loss is convex in them; each member counts as an image of its own beforehand, so that
@@ -210,20 +224,21 @@ def _weighed(own: np.ndarray) -> np.ndarray:
 
     Args:
         own: probabilities of the true classes, `(m, n)`.
+        counts: as how many images each counts, `(n,)`.
     """
-    m, n = own.shape
+    m, n = len(own), float(counts.sum())
     weights = _equal(m)
     likely = np.maximum(own, SMALLEST)
     for _ in range(_PASSES):
         shares = weights[:, None] * likely
         shares /= shares.sum(axis=0)
-        before, weights = weights, (shares.sum(axis=1) + _PRIOR) / (n + m * _PRIOR)
+        before, weights = weights, (shares @ counts + _PRIOR) / (n + m * _PRIOR)
         if np.abs(weights - before).max() < _STILL:
             break
     return weights
 
 
-def _greedy(own: np.ndarray, seed: int) -> np.ndarray:
+def _greedy(own: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
     """Members added one after another, each as often as it lowers the log loss of the mean.
 
     With replacement, begun with the best, over bags of half of the members where these are many.
@@ -232,31 +247,34 @@ def _greedy(own: np.ndarray, seed: int) -> np.ndarray:
     m, _ = own.shape
     random = np.random.default_rng(seed)
     bags, size = (1, m) if m < _FEWEST_TO_BAG else (_BAGS, round(_BAG_SHARE * m))
-    counts = np.zeros(m)
+    parts = counts / counts.sum()
+    added = np.zeros(m)
     for _ in range(bags):
         bag = np.sort(random.permutation(m)[:size])
         likely = np.maximum(own[bag], SMALLEST)
         total, best, best_loss = np.zeros(likely.shape[1]), np.zeros(size), np.inf
         taken = np.zeros(size)
         for step in range(1, _ADDED + 1):
-            losses = -np.log((total + likely) / step).mean(axis=1)
+            losses = -np.log((total + likely) / step) @ parts
             winner = int(losses.argmin())
             taken[winner] += 1
             total += likely[winner]
             if losses[winner] < best_loss - 1e-9:
                 best, best_loss = taken.copy(), float(losses[winner])
-        counts[bag] += best / best.sum()
-    return counts / counts.sum()
+        added[bag] += best / best.sum()
+    return added / added.sum()
 
 
-def _stacked(probabilities: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> Combination:
+def _stacked(
+    probabilities: np.ndarray, targets: np.ndarray, folds: np.ndarray, counts: np.ndarray
+) -> Combination:
     """Multinomial logistic regression on the members' log probabilities.
 
     Source: Wolpert, "Stacked Generalization", 1992; Ting and Witten, "Issues in Stacked
     Generalization", 1999.
     """
     m, _, k = probabilities.shape
-    problem = Problem(_side_by_side(probabilities).astype(np.float32), targets, k)
+    problem = Problem(_side_by_side(probabilities).astype(np.float32), targets, k, weights=counts)
     found, numbered = np.unique(folds, return_inverse=True)
     if len(found) < 2:  # what is left when folds are held out
         numbered = np.arange(len(targets)) % min(_INNER_FOLDS, len(targets))
@@ -268,6 +286,7 @@ def _cross_validated(
     probabilities: np.ndarray,
     targets: np.ndarray,
     folds: np.ndarray,
+    counts: np.ndarray,
     methods: Sequence[str],
     seed: int,
 ) -> dict[str, np.ndarray]:
@@ -275,7 +294,7 @@ def _cross_validated(
     found = {name: np.zeros(probabilities.shape[1:]) for name in methods}
     for fold in np.unique(folds):
         held, others = folds == fold, folds != fold
-        known = probabilities[:, others], targets[others], folds[others]
+        known = probabilities[:, others], targets[others], folds[others], counts[others]
         for name in methods:
             made = fit_combination(name, *known, seed=seed)
             found[name][held] = made.scores(probabilities[:, held])

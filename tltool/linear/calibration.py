@@ -236,14 +236,19 @@ def fit_temperature(
     return 1.0 / inverse
 
 
-def calibrated_log_loss(scores: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+def calibrated_log_loss(
+    scores: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
+) -> tuple[float, float]:
     """Log loss of scores `(n, k)` at the temperature that makes it least, and that temperature."""
-    losses, temperature = calibrated_losses(scores, targets)
-    return float(losses.mean()), temperature
+    losses, temperature = calibrated_losses(scores, targets, weights)
+    return float(np.average(losses, weights=weights)), temperature
 
 
-def calibrated_losses(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, float]:
+def calibrated_losses(
+    scores: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
     """The same of each image, `(n,)`."""
+    weights = np.ones(len(scores)) if weights is None else weights
     with np.errstate(over="ignore", invalid="ignore"):  # scores as large as that are hopeless
-        temperature = fit_temperature(scores, targets, np.ones(len(scores)))
+        temperature = fit_temperature(scores, targets, weights)
         return _losses(scores / temperature, targets), temperature

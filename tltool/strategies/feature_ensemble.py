@@ -120,7 +120,7 @@ class FeatureEnsemble:
         tried = sorted(found, key=lambda one: one.log_loss)
         kept = tried[:most]
         said = np.stack([one.probabilities for one in kept])
-        choice = choose_combination(said, targets, folds, ("greedy",), seed=seed)
+        choice = choose_combination(said, targets, folds, ("greedy",), seed=seed, weights=weights)
         shares = choice.chosen.weights
         used = [i for i, share in enumerate(shares) if share >= _LIGHTEST]
         members = [
@@ -259,9 +259,12 @@ def _candidates(
         scores = out_of_fold_scores(problem, chosen, folds)
         temperature = fit_temperature(scores, problem.targets, problem.row_weights)
         said = softmax(scores / temperature)
-        losses = log_losses(said, problem.targets)
-        accuracy = float((scores.argmax(axis=1) == problem.targets).mean())
-        yield _Candidate(look, chosen, temperature, said, accuracy, float(losses.mean()))
+        weights, hits = problem.row_weights, scores.argmax(axis=1) == problem.targets
+        accuracy, loss = (
+            float(np.average(each, weights=weights))
+            for each in (hits, log_losses(said, problem.targets))
+        )
+        yield _Candidate(look, chosen, temperature, said, accuracy, loss)
 
 
 def _fitted(
