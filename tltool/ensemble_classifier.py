@@ -77,7 +77,8 @@ class Ensemble(ClassifierMixin, BaseEstimator):
         Args:
             X: images.
             y: labels of any type.
-            sample_weight: `(n,)`, at least 0; None for one each.
+            sample_weight: `(n,)`, at least 0; None for one each. Members are fitted with it; where
+                it is fitted how they vote, images count alike.
 
         Raises:
             TltoolError: what is wrong and what to do, in a sentence.
