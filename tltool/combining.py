@@ -156,7 +156,10 @@ def choose_combination(
             held, others = folds == fold, folds != fold
             known = probabilities[:, others], targets[others], folds[others], counts[others]
             inner = _cross_validated(*known, methods, seed)
-            losses = {name: _log_loss(s, targets[others], known[3]) for name, s in inner.items()}
+            losses = {
+                name: _log_loss(found, targets[others], counts[others])
+                for name, found in inner.items()
+            }
             made = fit_combination(min(methods, key=losses.__getitem__), *known, seed=seed)
             right[held] = made.combine(probabilities[:, held]).argmax(axis=1) == targets[held]
         nested = float(np.average(right, weights=counts))
